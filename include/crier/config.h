@@ -1,0 +1,51 @@
+/* config.h - the table of options: flags, environment, help. Read once at start by the main thread;
+ * immutable afterwards.
+ *
+ * Precedence: flag, then CRIER_NAME, then the names platforms set (PORT), then the default.
+ */
+#ifndef CRIER_CONFIG_H
+#define CRIER_CONFIG_H
+
+#include "crier/buf.h"
+
+struct config {
+    char *host;                  /* --host: names or addresses, comma separated; "localhost" */
+    uint16_t port;               /* --port, PORT: 8080; 0 = the kernel chooses */
+    uint32_t workers;            /* --workers: 0 = number of cores */
+    bool insecure;               /* --insecure: anonymous service beyond loopback */
+    char *allowed_origins;       /* --allowed-origins: exact origins, comma separated, or "*" */
+    char *log_level;             /* --log-level: error, warn, info, debug */
+    uint64_t drain_ms;           /* --drain: 30s */
+    uint64_t max_message_bytes;  /* --max-message: 64k */
+    uint64_t history_messages;   /* --history: 100 per channel */
+    uint64_t history_ms;         /* --history-age: 5m */
+    uint64_t idempotency_ms;     /* --idempotency-age: 5m */
+    uint64_t outbox_bytes;       /* --outbox-bytes: 1m */
+    uint64_t outbox_messages;    /* --outbox-messages: 1000 */
+    uint64_t sse_keepalive_ms;   /* --sse-keepalive: 15s */
+    uint64_t sse_retry_ms;       /* --sse-retry: 2s, what `retry:` says before jitter */
+    uint64_t ws_ping_ms;         /* --ws-ping: 30s */
+    uint64_t ws_pong_ms;         /* --ws-pong: 10s after the ping */
+    uint64_t request_timeout_ms; /* --request-timeout: 10s to send a request */
+    uint64_t max_connections;    /* --max-connections: 0 = what descriptors allow */
+    char *web_dir; /* --web-dir: serve pages from here instead of the built-in ones; NULL */
+};
+
+struct config_error {
+    char text[512]; /* one line: where, what was found, what was expected */
+};
+
+/* Defaults, then environment `envp`, then argv[1..argc). ERR_SYNTAX or ERR_RANGE with *err filled.
+ * `--help` is not handled here. */
+enum err config_load(struct config *c, int argc, char **argv, char **envp,
+                     struct config_error *err) MUST_CHECK;
+void config_release(struct config *c);
+/* One line per option: flag, environment name, default, meaning. */
+void config_help(struct buf *b);
+
+/* "250ms", "15s", "5m", "2h", plain number = seconds. */
+enum err config_parse_duration(struct slice s, uint64_t *ms) MUST_CHECK;
+/* "64k", "1m", "2g" (powers of 1024), plain number = bytes. */
+enum err config_parse_bytes(struct slice s, uint64_t *bytes) MUST_CHECK;
+
+#endif

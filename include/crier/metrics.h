@@ -1,0 +1,66 @@
+/* metrics.h - counters and gauges, sharded per thread, rendered for Prometheus and as JSON parts.
+ *
+ * Any thread adds to its own shard without contention; a reader sums all shards (relaxed: a scrape
+ * may be some events behind, never wrong for ever). A thread's shard outlives the thread.
+ */
+#ifndef CRIER_METRICS_H
+#define CRIER_METRICS_H
+
+#include "crier/buf.h"
+
+/* X(id, prometheus name, labels or "", type, help). Rows of one name stand together. */
+#define METRICS(X)                                                                               \
+    X(M_CLIENTS_SSE, "crier_clients", "transport=\"sse\"", "gauge", "Clients connected now.")    \
+    X(M_CLIENTS_WS, "crier_clients", "transport=\"ws\"", "gauge", "")                            \
+    X(M_CLIENTS_POLL, "crier_clients", "transport=\"poll\"", "gauge", "")                        \
+    X(M_CONNECTIONS, "crier_connections", "", "gauge", "Sockets open now.")                      \
+    X(M_CONNECTIONS_TOTAL, "crier_connections_total", "", "counter", "Sockets accepted.")        \
+    X(M_ACCEPT_FAILED, "crier_accept_failures_total", "", "counter",                             \
+      "Connections that could not be accepted (descriptors or memory used up).")                 \
+    X(M_REQUESTS, "crier_http_requests_total", "", "counter", "HTTP requests answered.")         \
+    X(M_PUBLISHED, "crier_published_messages_total", "", "counter", "Messages ordered.")         \
+    X(M_PUBLISHED_BYTES, "crier_published_bytes_total", "", "counter", "Payload bytes ordered.") \
+    X(M_PUBLISH_REPEATED, "crier_publish_repeated_total", "", "counter",                         \
+      "Publishes answered from an idempotency key.")                                             \
+    X(M_DELIVERED_SSE, "crier_delivered_messages_total", "transport=\"sse\"", "counter",         \
+      "Messages handed to the kernel for a client.")                                             \
+    X(M_DELIVERED_WS, "crier_delivered_messages_total", "transport=\"ws\"", "counter", "")       \
+    X(M_DELIVERED_POLL, "crier_delivered_messages_total", "transport=\"poll\"", "counter", "")   \
+    X(M_SENT_BYTES, "crier_sent_bytes_total", "", "counter", "Bytes written to streams.")        \
+    X(M_RESUMED, "crier_resumes_total", "outcome=\"complete\"", "counter",                       \
+      "Subscriptions that came with a cursor.")                                                  \
+    X(M_RESUMED_GAP, "crier_resumes_total", "outcome=\"gap\"", "counter", "")                    \
+    X(M_SLOW_CLOSED, "crier_slow_clients_closed_total", "", "counter",                           \
+      "Clients closed because their outbox was full.")                                           \
+    X(M_DEAD_CLOSED, "crier_dead_clients_closed_total", "", "counter",                           \
+      "Clients closed because they showed no sign of life.")                                     \
+    X(M_BAD_REQUEST, "crier_refused_total", "reason=\"bad_request\"", "counter",                 \
+      "Requests and commands refused.")                                                          \
+    X(M_BAD_AMBIGUOUS, "crier_refused_total", "reason=\"ambiguous_http\"", "counter", "")        \
+    X(M_BAD_ORIGIN, "crier_refused_total", "reason=\"origin\"", "counter", "")                   \
+    X(M_BAD_TOO_LARGE, "crier_refused_total", "reason=\"too_large\"", "counter", "")             \
+    X(M_BAD_COMMAND, "crier_refused_total", "reason=\"command\"", "counter", "")                 \
+    X(M_BAD_WS, "crier_refused_total", "reason=\"websocket_protocol\"", "counter", "")           \
+    X(M_BAD_OVERLOAD, "crier_refused_total", "reason=\"overload\"", "counter", "")
+
+enum metric {
+#define METRICS_ENUM(id, name, labels, type, help) id,
+    METRICS(METRICS_ENUM)
+#undef METRICS_ENUM
+        METRIC_COUNT,
+};
+
+void metrics_add(enum metric m, int64_t n);
+static inline void metrics_inc(enum metric m)
+{
+    metrics_add(m, 1);
+}
+static inline void metrics_dec(enum metric m)
+{
+    metrics_add(m, -1);
+}
+int64_t metrics_get(enum metric m); /* sum over all threads */
+/* Prometheus text format 0.0.4. */
+void metrics_render(struct buf *b);
+
+#endif

@@ -1,0 +1,87 @@
+/* ws.h - the WebSocket protocol as an object without a descriptor: bytes in, events out.
+ *
+ * Receives through wslay's frame layer (ws.c is the only file that includes wslay.h) under our own
+ * message layer: masking, RSV, opcodes, control frames, fragmentation, UTF-8 byte by byte, sizes
+ * (RFC 6455 5-7). wslay's context and the message buffer are borrowed from the worker's ws_pool and
+ * held only while a frame or message is incomplete, so an idle connection costs sizeof(struct ws).
+ *
+ * Sending is not its business: frames are built by ws_frame_header (msg.h) and, for the command
+ * line client, ws_client_frame. Single owner, no locks.
+ */
+#ifndef CRIER_WS_H
+#define CRIER_WS_H
+
+#include "crier/buf.h"
+#include "crier/codec.h"
+
+enum ws_opcode { WS_CONT = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
+enum ws_role {
+    WS_SERVER,
+    WS_CLIENT
+}; /* the server wants masked frames, the client unmasked ones */
+
+/* Close codes of the protocol (protocol.md). */
+enum ws_code {
+    WS_CODE_DONE = 1000,
+    WS_CODE_GOING_AWAY = 1001,
+    WS_CODE_PROTOCOL = 1002,
+    WS_CODE_NOT_ACCEPTED = 1003,
+    WS_CODE_NO_STATUS = 1005, /* never on the wire: the peer's Close had no code */
+    WS_CODE_NOT_UTF8 = 1007,
+    WS_CODE_POLICY = 1008,
+    WS_CODE_TOO_BIG = 1009,
+    WS_CODE_OUR_FAULT = 1011,
+    WS_CODE_TRY_LATER = 1013,
+    WS_CODE_TOO_SLOW = 4001,
+    WS_CODE_DISCONNECTED = 4002,
+};
+
+struct ws_pool; /* per worker */
+struct ws_pool *ws_pool_new(void);
+void ws_pool_free(struct ws_pool *p); /* every ws must have been released */
+
+struct ws_limits {
+    size_t message_bytes; /* over it: WS_CODE_TOO_BIG as soon as a frame header announces it */
+    uint32_t fragments;   /* per message; over it: WS_CODE_POLICY */
+};
+
+struct ws;
+/* Called inside ws_input, in the order of the bytes; payloads are borrowed for the call. A callback
+ * may call ws_stop (nothing more is read), never ws_release. */
+struct ws_events {
+    void (*message)(void *ctx, bool binary, struct slice payload);
+    void (*ping)(void *ctx, struct slice payload);
+    void (*pong)(void *ctx, struct slice payload);
+    /* The peer's Close: valid code (or WS_CODE_NO_STATUS) and UTF-8 reason. Nothing is called
+     * after it. */
+    void (*close)(void *ctx, uint16_t code, struct slice reason);
+};
+
+struct ws {
+    struct ws_pool *pool;           /* borrowed */
+    const struct ws_events *events; /* borrowed, constant */
+    const struct ws_limits *limits; /* borrowed */
+    void *ctx;                      /* borrowed, for the events */
+    struct ws_partial *partial;     /* owned, from the pool; NULL between messages */
+    uint8_t role;
+    bool stopped;
+};
+
+void ws_init(struct ws *ws, enum ws_role role, struct ws_pool *pool, const struct ws_events *events,
+             const struct ws_limits *limits, void *ctx);
+void ws_release(struct ws *ws);
+/* Takes all of `bytes` (after a stop or an error: ignores them). On a violation: ERR_SYNTAX,
+ * ERR_UTF8 or ERR_LIMIT, *code is what the Close must carry and *why a constant sentence; the ws is
+ * then stopped. */
+enum err ws_input(struct ws *ws, struct slice bytes, uint16_t *code, const char **why) MUST_CHECK;
+void ws_stop(struct ws *ws);
+
+/* Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 4.2.2): 28 characters and NUL.
+ * ERR_SYNTAX unless the key is 16 bytes of base64. */
+enum err ws_accept_key(struct slice key, char out[29]) MUST_CHECK;
+/* May this code stand in a Close frame (RFC 6455 7.4)? */
+bool ws_code_is_valid(uint16_t code);
+/* Appends a masked frame with FIN (client role). */
+void ws_client_frame(struct buf *b, enum ws_opcode opcode, struct slice payload);
+
+#endif
