@@ -75,7 +75,7 @@ const struct encoded *msg_encoded(struct msg *m, enum msg_form form);
  * ERR_SYNTAX with *why. */
 enum err msg_event_check(struct slice event, const char **why) MUST_CHECK;
 /* Kind of a body by its media type: application/json and +json must be valid JSON (ERR_SYNTAX,
- * details in *jerr_what / *jerr_offset); text/* is text when it is UTF-8; none and
+ * details in *jerr_what and *jerr_offset); a text type is text when it is UTF-8; none and
  * application/x-www-form-urlencoded (what curl -d says without being told) are JSON when the body
  * is a JSON object or array, else text when UTF-8; all else is binary. */
 enum err msg_kind_of(struct slice content_type, struct slice body, enum msg_kind *out,
