@@ -1,0 +1,38 @@
+// status.js - the server's state in the page header, from /stats.
+
+const EVERY_MS = 5000;
+
+function duration(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+function show(state, text) {
+  document.getElementById('status').dataset.state = state;
+  document.getElementById('status-text').textContent = text;
+}
+
+export async function refreshStatus() {
+  const giveUp = new AbortController();
+  const timer = setTimeout(() => giveUp.abort(), EVERY_MS - 500);
+  try {
+    const answer = await fetch('/stats', { signal: giveUp.signal, cache: 'no-store' });
+    if (!answer.ok) throw new Error(String(answer.status));
+    const stats = await answer.json();
+    const n = stats.total_connections;
+    show('ok', `${n} ${n === 1 ? 'connection' : 'connections'} · up ${duration(stats.uptime_seconds)} · ${stats.version}`);
+  } catch {
+    show('away', 'server not reachable');
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export function watchStatus() {
+  refreshStatus();
+  // A hidden page must not keep one of the browser's six connections to this host busy.
+  setInterval(() => document.hidden || refreshStatus(), EVERY_MS);
+  document.addEventListener('visibilitychange', () => document.hidden || refreshStatus());
+}
