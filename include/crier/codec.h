@@ -11,7 +11,7 @@ size_t base64_len(size_t n_bytes); /* characters of the padded form */
 enum err base64_decode(struct slice text, uint8_t *out, size_t *out_len) MUST_CHECK;
 
 /* RFC 3986 percent-decoding, `+` is a blank when plus_is_space (query strings). Appends to b.
- * ERR_SYNTAX for a bad escape. */
+ * ERR_SYNTAX for a bad escape, ERR_LIMIT when it does not fit: b's content is then as before. */
 enum err percent_decode(struct slice s, bool plus_is_space, struct buf *b) MUST_CHECK;
 /* Everything but unreserved characters is escaped. */
 void percent_append(struct buf *b, struct slice s);

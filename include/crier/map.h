@@ -1,6 +1,7 @@
 /* map.h - intrusive hash map from bytes to the object that contains the node.
  *
- * Chained, power-of-two buckets, grows and shrinks by itself. Keys are hashed with SipHash under a
+ * Chained, power-of-two buckets, grows and shrinks by itself (shrinks when something is put in or
+ * the last node leaves). Keys are hashed with SipHash under a
  * per-process random key, because peers choose channel names. The map owns its bucket array only;
  * nodes and keys live in the caller's objects. Single owner, no locks.
  */
@@ -37,7 +38,8 @@ void map_put(struct map *m, struct map_node *node);
 /* The node must be in the map. */
 void map_remove(struct map *m, struct map_node *node);
 /* Walks all nodes in no particular order: pass NULL first; NULL at the end. The node returned
- * last may be removed before the next call; nothing else may change in between. O(1) amortised. */
+ * last may be removed before the next call, but its memory must still be there (free it after);
+ * nothing else may change in between. O(1) amortised. */
 struct map_node *map_next(const struct map *m, struct map_node *prev);
 
 #endif

@@ -1,6 +1,8 @@
 /* pool.h - fixed-size objects out of large chunks, so that 10,000 of a kind cost what they say.
  *
- * Chunks are page-aligned (mmap) and given back to the kernel when all their objects are free.
+ * Chunks are page-aligned (mmap) and given back to the kernel when all their objects are free; one
+ * free chunk is kept, so that a pool that swings around a chunk boundary does not call mmap all the
+ * time. pool_release gives that one back too.
  * Objects come zeroed. Single owner, no locks. Under ASan each object is its own malloc, so that
  * use after free is seen.
  */

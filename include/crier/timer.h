@@ -25,6 +25,7 @@ struct timer_wheel {
     uint64_t now_ms;
     uint64_t tick; /* now_ms / TIMER_TICK_MS, as far as the wheel has turned */
     size_t count;
+    uint64_t busy[TIMER_LEVELS]; /* bit i: slot i has a timer */
     struct list slot[TIMER_LEVELS][TIMER_SLOTS];
 };
 
@@ -39,6 +40,8 @@ static inline int timer_is_set(const struct timer *t)
 {
     return list_is_linked(&t->node);
 }
+/* Says what time it is without firing anything, so that timers set from now on count from it. */
+void timer_wheel_tell_time(struct timer_wheel *w, uint64_t now_ms);
 /* Fires everything due up to now_ms (never goes back). */
 void timer_wheel_advance(struct timer_wheel *w, uint64_t now_ms);
 /* Milliseconds until the next timer may be due (a lower bound, > 0 unless overdue);
