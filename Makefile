@@ -1,10 +1,8 @@
-# crier - see `make help`.
+# crier - `make help` lists the targets.
 
 FLAVOR ?= release
-CC ?= cc
 BUILD := build/$(FLAVOR)
 PREFIX ?= /usr/local
-VERSION := $(shell sed -n 's/^\#define CRIER_VERSION "\(.*\)"/\1/p' include/crier/version.h)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
         -Wpointer-arith -Wundef -Wvla -Wformat=2 -Wwrite-strings
@@ -18,60 +16,120 @@ ifeq ($(OPT),)
 $(error FLAVOR is "$(FLAVOR)"; it can be release, debug, asan, ubsan or tsan)
 endif
 
-# Libraries: pkg-config name (or header, where the library has none) and its Debian package.
+# wslay has no .pc file. What is missing is said by tests/tools/need, not by these two.
 PKGS := libmicrohttpd jansson libcrypto libcurl
-DEB_libmicrohttpd := libmicrohttpd-dev
-DEB_jansson := libjansson-dev
-DEB_libcrypto := libssl-dev
-DEB_libcurl := libcurl4-openssl-dev
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS = $(shell pkg-config --libs $(PKGS)) -lwslay
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lwslay
 
-CFLAGS_ALL = -std=gnu11 $(WARN) $(WERROR) $(OPT) -Iinclude -I$(BUILD) -D_GNU_SOURCE -pthread $(PKG_CFLAGS) $(CFLAGS)
+CFLAGS_ALL = -std=gnu11 $(WARN) $(WERROR) $(OPT) -Iinclude -D_GNU_SOURCE -pthread $(PKG_CFLAGS) \
+             $(CPPFLAGS) $(CFLAGS)
 LDFLAGS_ALL = $(OPT) -pthread $(LDFLAGS)
 
 SRC := $(sort $(wildcard src/*/*.c))
 OBJ := $(SRC:src/%.c=$(BUILD)/obj/%.o)
-LIB_OBJ := $(filter-out $(BUILD)/obj/app/main.o,$(OBJ))
-UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
-SIM := $(patsubst tests/sim/%.c,$(BUILD)/sim/%,$(wildcard tests/sim/sim_*.c))
+LIB_OBJ := $(filter-out $(BUILD)/obj/app/main.o,$(OBJ)) $(BUILD)/obj/web_assets.o
+WEB := $(shell LC_ALL=C find web -type f ! -name '.*' ! -name '*~' | LC_ALL=C sort)
+UNIT := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
+SIM := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/sim/sim_*.c)))
+NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
+FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])
 
-all: $(BUILD)/crier build/crier
+all: $(BUILD)/crier ## build crier (FLAVOR=release|debug|asan|ubsan|tsan)
 
 $(BUILD)/crier: $(BUILD)/obj/app/main.o $(BUILD)/libcrier.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
 
-build/crier: build/release/crier
+ifeq ($(BUILD),build/release)
+all: build/crier
+build/crier: $(BUILD)/crier
 	ln -sf release/crier $@
-
-ifneq ($(FLAVOR),release)
-build/release/crier:
-	$(MAKE) FLAVOR=release $@
 endif
 
 $(BUILD)/libcrier.a: $(LIB_OBJ)
 	rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/obj/%.o: src/%.c | deps
+$(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/libcrier.a
+# The folders are prerequisites because a page that was removed changes nothing else.
+$(BUILD)/web_assets.c: tests/tools/embed_web $(WEB) $(shell find web -type d)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP $(LDFLAGS_ALL) -o $@ $< $(BUILD)/libcrier.a $(PKG_LIBS) -lcmocka
+	tests/tools/embed_web $(WEB) >$@.part && mv $@.part $@
 
-$(BUILD)/sim/%: tests/sim/%.c $(BUILD)/libcrier.a
+$(BUILD)/obj/web_assets.o: $(BUILD)/web_assets.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP $(LDFLAGS_ALL) -o $@ $< $(BUILD)/libcrier.a $(PKG_LIBS) -lcmocka
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
-deps:
+$(UNIT) $(SIM): $(BUILD)/%: tests/%.c $(BUILD)/libcrier.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) -lcmocka
 
-unit: $(UNIT)
-	@set -e; for t in $(UNIT); do $$t; done
+# Rewritten, and so everything rebuilt, when the compiler or its flags change.
+$(BUILD)/flags: FORCE | $(BUILD)/need
+	@echo '$(CC) $(CFLAGS_ALL)' | cmp -s - $@ || echo '$(CC) $(CFLAGS_ALL)' >$@
 
-clean:
+$(BUILD)/need: tests/tools/need
+	@tests/tools/need check build
+	@mkdir -p $(@D) && touch $@
+
+run: ## install what is missing, build, serve the demo on http://localhost:8080
+	@tests/tools/need install build
+	@$(MAKE) --no-print-directory -s all
+	@exec $(BUILD)/crier serve
+
+test: ## install what is missing, build, run all tests
+	@tests/tools/need install build unit net
+	@$(MAKE) --no-print-directory -s all unit sim net
+
+# Each program says its own result; a failure does not hide the others'.
+define run_programs
+@tests/tools/need check unit
+@failed=; for t in $^; do $$t || failed="$$failed $$t"; done; \
+if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi
+endef
+
+unit: $(UNIT) ## run tests/unit
+	$(run_programs)
+
+sim: $(SIM) ## run tests/sim
+	$(run_programs)
+
+net: $(BUILD)/crier tests/node_modules/.package-lock.json ## run tests/net against the binary
+	@cd tests && CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} \
+	node --test --test-reporter=spec $(NET)
+
+# npm writes this file last.
+tests/node_modules/.package-lock.json: tests/package-lock.json
+	@tests/tools/need check net
+	@npm ci --prefix tests --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+lint: ## clang-format, clang-tidy, cppcheck, include arrows
+	@tests/tools/need check build unit lint
+	clang-format --dry-run -Werror $(FORMATTED)
+	tests/check_layers --self-test
+	tests/check_layers
+	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability \
+	    --inline-suppr --suppressions-list=tests/tools/cppcheck.txt -Iinclude src
+	clang-tidy --quiet $(SRC) -- -std=gnu11 -Iinclude -D_GNU_SOURCE $(PKG_CFLAGS)
+
+format: ## clang-format the C files in place
+	clang-format -i $(FORMATTED)
+
+install: all ## install the binary (PREFIX, DESTDIR)
+	install -D -m 755 $(BUILD)/crier $(DESTDIR)$(PREFIX)/bin/crier
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/crier
+
+clean: ## remove what was built
 	rm -rf build
 
--include $(OBJ:.o=.d) $(wildcard $(BUILD)/unit/*.d) $(wildcard $(BUILD)/sim/*.d)
-.PHONY: all deps unit clean
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d)
+.DELETE_ON_ERROR:
+.PHONY: all run test unit sim net lint format install uninstall clean help FORCE
