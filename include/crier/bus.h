@@ -100,6 +100,7 @@ struct bus_join {
     char *channel; /* owned by the op, malloc */
     struct bus_member member;
     struct catch_up cu;
+    uint64_t serial; /* the bus's own */
 };
 
 /* The next page for a listener that joined; no change of interest. */

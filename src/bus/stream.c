@@ -1,0 +1,188 @@
+/* stream.c - the recent tail of one channel.
+ *
+ * A ring that grows by doubling up to the count the namespace allows. Offsets are implied: entry i
+ * is message head - count + 1 + i. The ring is given back as soon as nothing is kept, because most
+ * channels are quiet most of the time.
+ *
+ * Does not order: whoever appends has decided the offset.
+ */
+#include "stream.h"
+
+#include <stdlib.h>
+
+#define RING_MIN 4
+
+void stream_init(struct stream *s, struct position head)
+{
+    *s = (struct stream){.head = head};
+}
+
+void stream_release(struct stream *s)
+{
+    (void)stream_clear(s);
+}
+
+static struct stream_entry *entry_at(const struct stream *s, uint32_t i)
+{
+    return &s->ring[(s->first + i) & (s->capacity - 1)];
+}
+
+static void drop_oldest(struct stream *s)
+{
+    msg_unref(entry_at(s, 0)->msg);
+    s->first = (s->first + 1) & (s->capacity - 1);
+    s->count--;
+}
+
+static void free_ring_if_empty(struct stream *s)
+{
+    if (s->count > 0)
+        return;
+    free(s->ring);
+    s->ring = NULL;
+    s->capacity = s->first = 0;
+}
+
+static bool try_grow(struct stream *s)
+{
+    uint32_t capacity = s->capacity ? 2 * s->capacity : RING_MIN;
+    if (capacity < s->capacity)
+        return false;
+    struct stream_entry *ring = calloc(capacity, sizeof *ring);
+    if (!ring)
+        return false;
+    for (uint32_t i = 0; i < s->count; i++)
+        ring[i] = *entry_at(s, i);
+    free(s->ring);
+    s->ring = ring;
+    s->capacity = capacity;
+    s->first = 0;
+    return true;
+}
+
+void stream_append(struct stream *s, struct msg *m, uint32_t max_messages, uint64_t now_ms)
+{
+    /* what is kept ends at head without a hole, else finding by subtraction is wrong */
+    if (s->count && (m->pos.epoch != s->head.epoch || m->pos.offset != s->head.offset + 1))
+        (void)stream_clear(s);
+    s->head = m->pos;
+    while (s->count && s->count >= max_messages)
+        drop_oldest(s);
+    if (max_messages > 0 && s->count == s->capacity && !try_grow(s) && s->count > 0)
+        drop_oldest(s);
+    if (max_messages > 0 && s->count < s->capacity) {
+        s->count++;
+        *entry_at(s, s->count - 1) = (struct stream_entry){.msg = msg_ref(m), .at_ms = now_ms};
+    }
+    free_ring_if_empty(s);
+}
+
+void stream_expire(struct stream *s, uint64_t up_to_ms)
+{
+    while (s->count && entry_at(s, 0)->at_ms <= up_to_ms)
+        drop_oldest(s);
+    free_ring_if_empty(s);
+}
+
+uint32_t stream_clear(struct stream *s)
+{
+    uint32_t removed = s->count;
+    while (s->count)
+        drop_oldest(s);
+    free_ring_if_empty(s);
+    return removed;
+}
+
+uint64_t stream_oldest_ms(const struct stream *s)
+{
+    BUG_ON(s->count == 0);
+    return entry_at(s, 0)->at_ms;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Where a catch-up begins: the offset before its first message, and the gap if there is one. */
+static uint64_t forward_start(const struct stream *s, struct catch_up *cu)
+{
+    const uint64_t head = s->head.offset, before_oldest = head - s->count;
+    if (cu->from == FROM_NOW)
+        return head;
+    if (cu->from == FROM_LAST_N)
+        return head - min_u32(s->count, cu->last_n);
+    if (cu->since.epoch != s->head.epoch)
+        cu->gap = GAP_EPOCH;
+    else if (cu->since.offset > head)
+        cu->gap = GAP_AHEAD;
+    else if (cu->since.offset < before_oldest)
+        cu->gap = GAP_EXPIRED;
+    return cu->gap == GAP_NONE ? cu->since.offset : before_oldest;
+}
+
+/* Reading back ends where nothing is kept any more; that is no gap, the reader has lost nothing. */
+static uint64_t reverse_start(const struct stream *s, struct catch_up *cu)
+{
+    const uint64_t end = s->head.offset + 1;
+    if (cu->from != FROM_POSITION)
+        return end;
+    if (cu->since.epoch != s->head.epoch)
+        cu->gap = GAP_EPOCH;
+    else if (cu->since.offset > end)
+        cu->gap = GAP_AHEAD;
+    return cu->gap == GAP_NONE ? cu->since.offset : end;
+}
+
+/* How many messages may stand in the page: at most n, walking from index i by step. */
+static uint32_t page_size(const struct stream *s, const struct catch_up *cu, uint32_t i,
+                          uint32_t step, uint32_t n)
+{
+    size_t bytes = 0;
+    uint32_t count = 0;
+    n = min_u32(n, cu->max_messages ? cu->max_messages : 1);
+    for (; count < n; count++, i += step) {
+        size_t len = entry_at(s, i)->msg->payload.len;
+        if (count > 0 && (len > cu->max_bytes || bytes > cu->max_bytes - len))
+            break;
+        bytes += len;
+    }
+    return count;
+}
+
+enum err stream_catch_up(const struct stream *s, struct catch_up *cu, bool reverse)
+{
+    const uint64_t before_oldest = s->head.offset - s->count;
+    cu->head = s->head;
+    cu->gap = GAP_NONE;
+    cu->msgs = NULL;
+    cu->count = 0;
+    cu->start.epoch = s->head.epoch;
+    cu->start.offset = reverse ? reverse_start(s, cu) : forward_start(s, cu);
+    if (cu->gap == GAP_EXPIRED)
+        cu->lost_to = cu->start;
+
+    uint32_t first, available;
+    const uint32_t step = reverse ? UINT32_MAX : 1; /* -1 modulo 2^32 */
+    if (reverse) {
+        bool any = cu->start.offset > before_oldest + 1;
+        available = any ? (uint32_t)(cu->start.offset - 1 - before_oldest) : 0;
+        first = available - 1;
+        if (cu->from == FROM_LAST_N)
+            available = min_u32(available, cu->last_n);
+    } else {
+        first = (uint32_t)(cu->start.offset - before_oldest);
+        available = s->count - first;
+    }
+    uint32_t n = page_size(s, cu, first, step, available);
+    cu->complete = n == available;
+    if (n == 0)
+        return ERR_OK;
+    cu->msgs = malloc(n * sizeof(struct msg *));
+    if (!cu->msgs)
+        return ERR_NOMEM;
+    for (uint32_t k = 0, i = first; k < n; k++, i += step)
+        cu->msgs[k] = msg_ref(entry_at(s, i)->msg);
+    cu->count = n;
+    return ERR_OK;
+}
