@@ -1,7 +1,11 @@
 /* config.h - the table of options: flags, environment, help. Read once at start by the main thread;
  * immutable afterwards.
  *
- * Precedence: flag, then CRIER_NAME, then the names platforms set (PORT), then the default.
+ * Precedence: flag, then CRIER_NAME, then the names platforms set (PORT), then the default; of a
+ * repeated flag the last. A variable that is set to nothing counts as not set. Unknown flags and
+ * unknown CRIER_ variables are errors; left alone are CRIER_TEST_..., CRIER_URL (the client
+ * commands' own) and what Kubernetes sets beside a service named crier (CRIER_SERVICE_...,
+ * CRIER_PORT_..., CRIER_PORT=tcp://...).
  */
 #ifndef CRIER_CONFIG_H
 #define CRIER_CONFIG_H
@@ -35,8 +39,8 @@ struct config_error {
     char text[512]; /* one line: where, what was found, what was expected */
 };
 
-/* Defaults, then environment `envp`, then argv[1..argc). ERR_SYNTAX or ERR_RANGE with *err filled.
- * `--help` is not handled here. */
+/* Defaults, then environment `envp`, then argv[1..argc). ERR_SYNTAX or ERR_RANGE with *err filled
+ * and nothing left to release. `--help` is not handled here. */
 enum err config_load(struct config *c, int argc, char **argv, char **envp,
                      struct config_error *err) MUST_CHECK;
 void config_release(struct config *c);

@@ -39,6 +39,8 @@ enum ws_code {
 struct ws_pool; /* per worker */
 struct ws_pool *ws_pool_new(void);
 void ws_pool_free(struct ws_pool *p); /* every ws must have been released */
+/* Contexts out of the pool now: the connections that are in the middle of a message. */
+size_t ws_pool_held(const struct ws_pool *p);
 
 struct ws_limits {
     size_t message_bytes; /* over it: WS_CODE_TOO_BIG as soon as a frame header announces it */
@@ -71,8 +73,9 @@ void ws_init(struct ws *ws, enum ws_role role, struct ws_pool *pool, const struc
              const struct ws_limits *limits, void *ctx);
 void ws_release(struct ws *ws);
 /* Takes all of `bytes` (after a stop or an error: ignores them). On a violation: ERR_SYNTAX,
- * ERR_UTF8 or ERR_LIMIT, *code is what the Close must carry and *why a constant sentence; the ws is
- * then stopped. */
+ * ERR_UTF8 or ERR_LIMIT; when memory is used up: ERR_NOMEM. Then *code is what the Close must carry
+ * and *why a constant sentence, and the ws is stopped. What came before the violation has been
+ * delivered. */
 enum err ws_input(struct ws *ws, struct slice bytes, uint16_t *code, const char **why) MUST_CHECK;
 void ws_stop(struct ws *ws);
 

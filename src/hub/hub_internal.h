@@ -1,0 +1,47 @@
+/* hub_internal.h - what the files of src/hub share. */
+#ifndef CRIER_HUB_INTERNAL_H
+#define CRIER_HUB_INTERNAL_H
+
+#include "crier/hub.h"
+
+/* Sessions of this worker that listen to one channel. */
+struct audience {
+    struct map_node node;
+    struct sub **live; /* owned array of borrowed subs; sub->place is the index */
+    uint32_t n_live, cap;
+    uint32_t n_subs; /* live or not; at 0 the audience goes */
+    uint32_t tag;    /* cursor_tag(name) */
+    uint16_t name_len;
+    char name[];
+};
+
+/* The audience of a channel, made when missing; NULL when memory is used up. */
+struct audience *audience_take(struct hub *h, struct slice channel);
+struct audience *audience_find(struct hub *h, struct slice channel, uint64_t hash);
+void audience_drop(struct hub *h, struct audience *a); /* one sub less */
+enum err audience_add(struct audience *a, struct sub *sub) MUST_CHECK;
+void audience_remove(struct audience *a, struct sub *sub);
+void audience_deliver(struct audience *a, struct msg *m);
+void audience_presence(struct audience *a, const struct bus_event *ev);
+
+#define HUB_IOV_ENTRIES 64
+#define HUB_LINE_BYTES (48 * 1024)
+
+struct hub {
+    const struct hub_options *opt; /* borrowed */
+    struct bus_port *port;         /* owned */
+    struct timer_wheel *timers;    /* borrowed */
+    struct map sessions;
+    struct map audiences;
+    struct list dirty;
+    struct list closed;
+    struct pool subs;
+    uint32_t next_serial;
+    /* of the last session_iov, for session_advance */
+    uint32_t iov_len[HUB_IOV_ENTRIES];
+    char lines[HUB_LINE_BYTES]; /* id lines made for streams of several channels */
+};
+
+void session_deliver(struct sub *sub, struct msg *m);
+
+#endif

@@ -1,0 +1,310 @@
+/* subscribe.c - joining channels, catching up in pages, leaving.
+ *
+ * A subscription joins the bus at once and becomes live (part of the audience) with the page that
+ * the bus calls complete. Because answers and live messages share one FIFO, the next live message
+ * is exactly the one after that page: nothing is merged, nothing is compared.
+ *
+ * Pages bypass the outbox's limits (their size is bounded by themselves) and the next one is asked
+ * for only when the client has taken the last.
+ */
+#include "hub_internal.h"
+
+#include "crier/metrics.h"
+
+#include <stdlib.h>
+
+struct slice sub_channel(const struct sub *sub)
+{
+    return slice_of(sub->audience->name, sub->audience->name_len);
+}
+
+struct sub *session_find_sub(struct session *s, struct slice channel)
+{
+    for (struct sub *sub = s->subs; sub; sub = sub->next)
+        if (slice_eq(sub_channel(sub), channel))
+            return sub;
+    return NULL;
+}
+
+static enum err sub_new(struct session *s, struct slice channel, struct sub **out)
+{
+    struct hub *h = s->hub;
+    struct sub *sub = pool_try_new(&h->subs);
+    if (!sub)
+        return ERR_NOMEM;
+    sub->audience = audience_take(h, channel);
+    if (!sub->audience) {
+        pool_free(&h->subs, sub);
+        return ERR_NOMEM;
+    }
+    sub->session = s;
+    sub->place = SUB_NOT_LIVE;
+    sub->serial = ++h->next_serial;
+    struct sub **at = &s->subs;
+    while (*at)
+        at = &(*at)->next;
+    *at = sub;
+    s->n_subs++;
+    s->n_behind++;
+    *out = sub;
+    return ERR_OK;
+}
+
+static void sub_free(struct session *s, struct sub *sub)
+{
+    struct sub **at = &s->subs;
+    while (*at != sub)
+        at = &(*at)->next;
+    *at = sub->next;
+    s->n_subs--;
+    if (sub->place == SUB_NOT_LIVE)
+        s->n_behind--;
+    audience_remove(sub->audience, sub);
+    audience_drop(s->hub, sub->audience);
+    pool_free(&s->hub->subs, sub);
+}
+
+/* A subscription, unless it was ended since; the session too. */
+static struct sub *sub_of_call(const struct hub_call *c, struct slice channel)
+{
+    struct session *s = hub_session(c->hub, c->session);
+    struct sub *sub = s ? session_find_sub(s, channel) : NULL;
+    return sub && sub->serial == c->serial ? sub : NULL;
+}
+
+static enum err go_live(struct sub *sub)
+{
+    enum err e = audience_add(sub->audience, sub);
+    if (!e)
+        sub->session->n_behind--;
+    return e;
+}
+
+/* Pushes a page's messages; the session is cut when memory is used up. */
+static void take_page(struct sub *sub, const struct catch_up *cu)
+{
+    struct session *s = sub->session;
+    if (s->state != SESSION_OPEN || s->cut)
+        return;
+    enum err e = ERR_OK;
+    for (uint32_t i = 0; i < cu->count && !e; i++)
+        e = outbox_push_msg(&s->out, cu->msgs[i]);
+    if (!e && cu->complete)
+        e = go_live(sub);
+    if (e)
+        s->cut = true;
+    session_mark_dirty(s);
+}
+
+/* History was trimmed faster than this client read. */
+static void fell_behind(struct sub *sub, const struct catch_up *cu)
+{
+    metrics_inc(M_RESUMED_GAP);
+    sub->session->dialect->gap(sub->session, sub, cu);
+    if (!cu->count)
+        sub->pos = cu->start;
+}
+
+static void on_page(struct bus_op *op)
+{
+    struct bus_page *p = container_of(op, struct bus_page, op);
+    struct hub_call *c = op->ctx;
+    struct sub *sub = sub_of_call(c, slice_str(p->channel));
+    if (sub) {
+        sub->paging = false;
+        if (p->cu.gap && sub->session->state == SESSION_OPEN)
+            fell_behind(sub, &p->cu);
+        take_page(sub, &p->cu);
+    }
+    free(c);
+    bus_op_free(op);
+}
+
+/* The newest position this subscription has, counting what waits in the outbox. */
+static struct position behind_from(const struct sub *sub)
+{
+    struct position pos = sub->pos;
+    struct outbox_item item;
+    for (uint32_t i = 0; outbox_item(&sub->session->out, i, &item); i++)
+        if (item.msg && item.msg->channel_hash == sub->audience->node.hash)
+            pos = item.msg->pos;
+    return pos;
+}
+
+static void ask_page(struct sub *sub)
+{
+    struct session *s = sub->session;
+    struct hub_call *c = hub_call_new(s->hub, s, SLICE_NONE);
+    c->serial = sub->serial;
+    struct bus_page *p = bus_page_new(on_page, c);
+    p->channel = slice_dup(sub_channel(sub));
+    p->cu.from = FROM_POSITION;
+    p->cu.since = behind_from(sub);
+    p->cu.max_messages = s->page_messages;
+    p->cu.max_bytes = HUB_PAGE_BYTES;
+    sub->paging = true;
+    bus_submit(s->hub->port, &p->op);
+}
+
+void session_continue(struct session *s)
+{
+    if (!s->n_behind || s->state != SESSION_OPEN || s->out.count > HUB_PAGE_MESSAGES / 4)
+        return;
+    for (struct sub *sub = s->subs; sub; sub = sub->next)
+        if (sub->place == SUB_NOT_LIVE && sub->joined && !sub->paging)
+            ask_page(sub);
+}
+
+/* --- joining --- */
+
+static void note_gap(struct session *s, struct sub *sub, const struct catch_up *cu)
+{
+    struct opening_gap *g = &s->opening->gap[s->opening->n_gaps++];
+    *g = (struct opening_gap){sub, cu->since, cu->start, cu->gap};
+}
+
+static void end_opening(struct session *s)
+{
+    if (s->state == SESSION_OPEN)
+        s->dialect->ready(s);
+    free(s->opening);
+    s->opening = NULL;
+}
+
+static void joined(struct sub *sub, struct bus_join *j, const struct hub_call *c, bool opening)
+{
+    struct session *s = sub->session;
+    sub->joined = true;
+    sub->pos = j->cu.start;
+    if (j->cu.from == FROM_POSITION || j->cu.gap)
+        metrics_inc(j->cu.gap ? M_RESUMED_GAP : M_RESUMED);
+    if (s->state != SESSION_OPEN)
+        return;
+    if (opening) {
+        if (j->cu.gap)
+            note_gap(s, sub, &j->cu);
+    } else {
+        s->dialect->subscribed(s, sub, &j->cu, slice_of(c->ref, c->ref_len));
+        if (j->cu.gap)
+            s->dialect->gap(s, sub, &j->cu);
+    }
+    take_page(sub, &j->cu);
+    if (opening && --s->opening->pending == 0)
+        end_opening(s);
+}
+
+static void on_join(struct bus_op *op, bool opening)
+{
+    struct bus_join *j = container_of(op, struct bus_join, op);
+    struct hub_call *c = op->ctx;
+    struct sub *sub = sub_of_call(c, slice_str(j->channel));
+    struct session *s = hub_session(c->hub, c->session);
+    if (s && !opening)
+        session_command_done(s);
+    if (!j->cu.gap)
+        j->cu.gap = (enum gap_reason)c->gap;
+    if (sub && op->err)
+        session_close(s, 1013, "the message bus is away, try later");
+    else if (sub)
+        joined(sub, j, c, opening);
+    free(c);
+    bus_op_free(op);
+}
+
+static void on_join_opening(struct bus_op *op)
+{
+    on_join(op, true);
+}
+
+static void on_join_command(struct bus_op *op)
+{
+    on_join(op, false);
+}
+
+static void join(struct session *s, struct sub *sub, const struct sub_request *req,
+                 struct slice ref, void (*done)(struct bus_op *))
+{
+    struct hub_call *c = hub_call_new(s->hub, s, ref);
+    c->serial = sub->serial;
+    struct bus_join *j = bus_join_new(done, c);
+    j->channel = slice_dup(req->channel);
+    j->member.client = s->id;
+    j->member.transport = s->dialect->transport;
+    j->cu = req->from;
+    j->cu.max_messages = s->page_messages;
+    j->cu.max_bytes = HUB_PAGE_BYTES;
+    if (req->no_position) {
+        j->cu.from = FROM_NOW;
+        c->gap = GAP_NO_POSITION;
+    }
+    bus_submit(s->hub->port, &j->op);
+}
+
+enum err session_open(struct session *s, const struct sub_request *req, size_t n)
+{
+    if (outbox_push_gate(&s->out))
+        return ERR_NOMEM;
+    s->opening = calloc(1, sizeof(*s->opening) + n * sizeof(s->opening->gap[0]));
+    if (!s->opening)
+        return ERR_NOMEM;
+    s->opening->pending = (uint32_t)n;
+    for (size_t i = 0; i < n; i++) {
+        struct sub *sub;
+        enum err e = sub_new(s, req[i].channel, &sub);
+        if (e)
+            return e;
+        join(s, sub, &req[i], SLICE_NONE, on_join_opening);
+    }
+    if (n == 0)
+        end_opening(s);
+    return ERR_OK;
+}
+
+enum err session_subscribe(struct session *s, const struct sub_request *req, struct slice ref)
+{
+    if (session_find_sub(s, req->channel))
+        return ERR_EXISTS;
+    struct sub *sub;
+    enum err e = sub_new(s, req->channel, &sub);
+    if (e)
+        return e;
+    session_command_sent(s);
+    join(s, sub, req, ref, on_join_command);
+    return ERR_OK;
+}
+
+static void on_leave(struct bus_op *op)
+{
+    bus_op_free(op);
+}
+
+/* A subscription of the request ends before all of the request is answered. */
+static void opening_forget(struct session *s, const struct sub *sub)
+{
+    struct opening *o = s->opening;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < o->n_gaps; i++)
+        if (o->gap[i].sub != sub)
+            o->gap[kept++] = o->gap[i];
+    o->n_gaps = kept;
+    if (!sub->joined)
+        o->pending--;
+}
+
+enum err session_unsubscribe(struct session *s, struct slice channel)
+{
+    struct sub *sub = session_find_sub(s, channel);
+    if (!sub)
+        return ERR_NOT_FOUND;
+    /* Also while the join is on its way: the inbox is a FIFO, the leave comes after it. */
+    struct bus_leave *l = bus_leave_new(on_leave, NULL);
+    l->channel = slice_dup(channel);
+    l->client = s->id;
+    if (s->opening)
+        opening_forget(s, sub);
+    sub_free(s, sub);
+    bus_submit(s->hub->port, &l->op);
+    if (s->opening && s->opening->pending == 0)
+        end_opening(s);
+    return ERR_OK;
+}
