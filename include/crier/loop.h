@@ -39,7 +39,7 @@ struct loop_corpse {
 };
 
 enum err loop_new(struct loop **out) MUST_CHECK;
-void loop_free(struct loop *l); /* all watches, mailboxes and timers must be gone */
+void loop_free(struct loop *l); /* all watches, hooks, mailboxes and timers must be gone */
 /* Runs until loop_stop. The calling thread becomes the owner. */
 void loop_run(struct loop *l);
 /* One turn, waiting at most max_wait_ms. For tests and for loop_run. */
@@ -51,7 +51,8 @@ bool loop_is_owner(const struct loop *l); /* is the calling thread the one that 
 uint64_t loop_now_ms(const struct loop *l); /* monotonic, read once per turn */
 struct timer_wheel *loop_timers(struct loop *l);
 
-/* events: EPOLLIN | EPOLLET and so on. ERR_NOMEM when the kernel has no watch left. */
+/* events: EPOLLIN | EPOLLET and so on, never 0 (to pause, unwatch). ERR_NOMEM when the kernel has
+ * no watch left, ERR_IO for a descriptor that cannot be watched. */
 enum err loop_watch(struct loop *l, struct io_watch *w, uint32_t events) MUST_CHECK;
 /* Changes the mask of a registered watch; no call into the kernel when it is the same. */
 void loop_rewatch(struct loop *l, struct io_watch *w, uint32_t events);
@@ -61,7 +62,8 @@ void loop_add_hook(struct loop *l, struct loop_hook *h);
 void loop_remove_hook(struct loop *l, struct loop_hook *h);
 void loop_free_later(struct loop *l, struct loop_corpse *c);
 
-/* Sets mb->wake; drains it every turn. budget: letters per turn. */
+/* Sets mb->wake; drains it every turn. budget: letters per turn. Letters may have been posted
+ * before. Who can still post must be stopped before the loop is freed, detached or not. */
 enum err loop_attach(struct loop *l, struct mailbox *mb, unsigned budget) MUST_CHECK;
 void loop_detach(struct loop *l, struct mailbox *mb);
 
