@@ -108,12 +108,12 @@ tests/node_modules/.package-lock.json: tests/package-lock.json
 
 lint: ## clang-format, clang-tidy, cppcheck, include arrows
 	@tests/tools/need check build unit lint
-	clang-format --dry-run -Werror $(FORMATTED)
-	tests/check_layers --self-test
-	tests/check_layers
-	cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability \
+	@clang-format --dry-run -Werror $(FORMATTED)
+	@tests/check_layers --self-test
+	@tests/check_layers
+	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability \
 	    --inline-suppr --suppressions-list=tests/tools/cppcheck.txt -Iinclude src
-	clang-tidy --quiet $(SRC) -- -std=gnu11 -Iinclude -D_GNU_SOURCE $(PKG_CFLAGS)
+	@clang-tidy --quiet $(SRC) -- -std=gnu11 -Iinclude -D_GNU_SOURCE $(PKG_CFLAGS)
 
 format: ## clang-format the C files in place
 	clang-format -i $(FORMATTED)
