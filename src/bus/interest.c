@@ -23,17 +23,13 @@ void interest_init(struct bus *b)
     map_init(&b->interests, channel_of);
 }
 
-static void interest_free(struct bus *b, struct interest *i)
-{
-    map_remove(&b->interests, &i->node);
-    free(i);
-}
-
 void interest_release(struct bus *b)
 {
-    struct map_node *n;
-    while ((n = map_next(&b->interests, NULL)))
-        interest_free(b, of_node(n));
+    for (struct map_node *n = map_next(&b->interests, NULL), *next; n; n = next) {
+        map_remove(&b->interests, n);
+        next = map_next(&b->interests, n);
+        free(of_node(n));
+    }
     map_release(&b->interests);
 }
 
@@ -81,7 +77,8 @@ bool interest_drop(struct bus *b, struct interest *i, unsigned port)
         return true;
     BUG_ON(!list_is_empty(&i->members)); /* left for another client than it joined for */
     b->be->ops->interest(b->be, i->channel, i->node.hash, false);
-    interest_free(b, i);
+    map_remove(&b->interests, &i->node);
+    free(i);
     return false;
 }
 

@@ -88,10 +88,10 @@ static struct channel *channel_make(struct memory *mem, struct slice name, uint6
     return c;
 }
 
+/* The channel has left the map. */
 static void channel_free(struct channel *c)
 {
     timer_cancel(wheel_of(c), &c->expiry);
-    map_remove(&c->mem->channels, &c->node);
     stream_release(&c->stream);
     keyring_release(&c->keys);
     free(c);
@@ -105,6 +105,7 @@ static void drop_if_unused(struct channel *c)
     /* A channel that never had a message and rests at the floor comes back there by itself. */
     if (c->published || c->stream.head.offset != tombstones_offset(gone, c->node.hash))
         tombstones_put(gone, c->node.hash, c->stream.head.offset);
+    map_remove(&c->mem->channels, &c->node);
     channel_free(c);
 }
 
@@ -242,9 +243,11 @@ static enum err memory_attach(struct backend *be, struct loop *l)
 static void memory_free(struct backend *be)
 {
     struct memory *mem = of_backend(be);
-    struct map_node *n;
-    while ((n = map_next(&mem->channels, NULL)))
+    for (struct map_node *n = map_next(&mem->channels, NULL), *next; n; n = next) {
+        map_remove(&mem->channels, n);
+        next = map_next(&mem->channels, n);
         channel_free(of_node(n));
+    }
     map_release(&mem->channels);
     tombstones_release(&mem->gone);
     free(mem);

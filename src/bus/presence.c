@@ -62,9 +62,9 @@ static void take_out(struct bus *b, struct member *m)
 
 void presence_release(struct bus *b)
 {
-    struct map_node *n;
-    while ((n = map_next(&b->members, NULL))) {
+    for (struct map_node *n = map_next(&b->members, NULL), *next; n; n = next) {
         take_out(b, of_node(n));
+        next = map_next(&b->members, n);
         presence_free(of_node(n));
     }
     map_release(&b->members);
