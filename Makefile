@@ -103,7 +103,7 @@ net: $(BUILD)/crier tests/node_modules/.package-lock.json ## run tests/net again
 # npm writes this file last.
 tests/node_modules/.package-lock.json: tests/package-lock.json
 	@tests/tools/need check net
-	@npm ci --prefix tests --ignore-scripts --no-audit --no-fund --loglevel=error
+	@npm ci --prefix tests --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
 lint: ## clang-format, clang-tidy, cppcheck, include arrows
