@@ -118,15 +118,14 @@ static void arm_expiry(struct channel *c)
 {
     struct timer_wheel *w = wheel_of(c);
     uint64_t due = UINT64_MAX;
-    if (timer_is_set(&c->expiry))
-        return;
     if (c->stream.count)
         due = add_saturating(stream_oldest_ms(&c->stream), c->options->history_ms);
     if (!keyring_is_empty(&c->keys)) {
         uint64_t key = add_saturating(keyring_oldest_ms(&c->keys), c->options->idempotency_ms);
         due = key < due ? key : due;
     }
-    if (due != UINT64_MAX)
+    /* Later than it needs to be is wrong, earlier only costs a look. */
+    if (due != UINT64_MAX && !(timer_is_set(&c->expiry) && c->expiry.due_ms <= due))
         timer_set(w, &c->expiry, due > w->now_ms ? due - w->now_ms : 0);
 }
 
