@@ -134,25 +134,55 @@ static uint64_t reverse_start(const struct stream *s, struct catch_up *cu)
     return cu->gap == GAP_NONE ? cu->since.offset : end;
 }
 
-/* How many messages may stand in the page: at most n, walking from index i by step. */
-static uint32_t page_size(const struct stream *s, const struct catch_up *cu, uint32_t i,
-                          uint32_t step, uint32_t n)
+/* Messages of the ring to walk: indexes first, first + step, … */
+struct walk {
+    uint32_t first, step, count;
+};
+
+static struct walk walk_forward(const struct stream *s, const struct catch_up *cu)
+{
+    uint32_t first = (uint32_t)(cu->start.offset - (s->head.offset - s->count));
+    return (struct walk){.first = first, .step = 1, .count = s->count - first};
+}
+
+static struct walk walk_back(const struct stream *s, const struct catch_up *cu)
+{
+    const uint64_t oldest = s->head.offset - s->count + 1;
+    uint32_t n = cu->start.offset > oldest ? (uint32_t)(cu->start.offset - oldest) : 0;
+    struct walk w = {.first = n - 1, .step = UINT32_MAX /* -1 modulo 2^32 */, .count = n};
+    if (cu->from == FROM_LAST_N)
+        w.count = min_u32(n, cu->last_n);
+    return w;
+}
+
+/* How many messages of the walk may stand in the page. */
+static uint32_t page_size(const struct stream *s, const struct catch_up *cu, struct walk w)
 {
     size_t bytes = 0;
-    uint32_t count = 0;
-    n = min_u32(n, cu->max_messages ? cu->max_messages : 1);
-    for (; count < n; count++, i += step) {
+    uint32_t n = 0, max = min_u32(w.count, cu->max_messages ? cu->max_messages : 1);
+    for (uint32_t i = w.first; n < max; n++, i += w.step) {
         size_t len = entry_at(s, i)->msg->payload.len;
-        if (count > 0 && (len > cu->max_bytes || bytes > cu->max_bytes - len))
+        if (n > 0 && (len > cu->max_bytes || bytes > cu->max_bytes - len))
             break;
         bytes += len;
     }
-    return count;
+    return n;
+}
+
+static enum err give(const struct stream *s, struct catch_up *cu, struct walk w, uint32_t n)
+{
+    if (n == 0)
+        return ERR_OK;
+    cu->msgs = malloc(n * sizeof(struct msg *));
+    if (!cu->msgs)
+        return ERR_NOMEM;
+    for (uint32_t i = w.first; cu->count < n; i += w.step)
+        cu->msgs[cu->count++] = msg_ref(entry_at(s, i)->msg);
+    return ERR_OK;
 }
 
 enum err stream_catch_up(const struct stream *s, struct catch_up *cu, bool reverse)
 {
-    const uint64_t before_oldest = s->head.offset - s->count;
     cu->head = s->head;
     cu->gap = GAP_NONE;
     cu->msgs = NULL;
@@ -161,28 +191,8 @@ enum err stream_catch_up(const struct stream *s, struct catch_up *cu, bool rever
     cu->start.offset = reverse ? reverse_start(s, cu) : forward_start(s, cu);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
-
-    uint32_t first, available;
-    const uint32_t step = reverse ? UINT32_MAX : 1; /* -1 modulo 2^32 */
-    if (reverse) {
-        bool any = cu->start.offset > before_oldest + 1;
-        available = any ? (uint32_t)(cu->start.offset - 1 - before_oldest) : 0;
-        first = available - 1;
-        if (cu->from == FROM_LAST_N)
-            available = min_u32(available, cu->last_n);
-    } else {
-        first = (uint32_t)(cu->start.offset - before_oldest);
-        available = s->count - first;
-    }
-    uint32_t n = page_size(s, cu, first, step, available);
-    cu->complete = n == available;
-    if (n == 0)
-        return ERR_OK;
-    cu->msgs = malloc(n * sizeof(struct msg *));
-    if (!cu->msgs)
-        return ERR_NOMEM;
-    for (uint32_t k = 0, i = first; k < n; k++, i += step)
-        cu->msgs[k] = msg_ref(entry_at(s, i)->msg);
-    cu->count = n;
-    return ERR_OK;
+    struct walk w = reverse ? walk_back(s, cu) : walk_forward(s, cu);
+    uint32_t n = page_size(s, cu, w);
+    cu->complete = n == w.count;
+    return give(s, cu, w, n);
 }
