@@ -11,7 +11,7 @@
 #include "crier/clock.h"
 #include "crier/map.h"
 #include "idempotency.h"
-#include "stream.h"
+#include "tail.h"
 #include "tombstone.h"
 
 #include <stdlib.h>
@@ -28,7 +28,7 @@ struct channel {
     struct map_node node;
     struct memory *mem;               /* borrowed */
     const struct ns_options *options; /* borrowed */
-    struct stream stream;
+    struct tail tail;
     struct keyring keys;
     struct timer expiry; /* of the oldest message or key */
     bool listened;
@@ -81,7 +81,7 @@ static struct channel *channel_make(struct memory *mem, struct slice name, uint6
     c->options = bus_ns(mem->be.bus, name);
     memcpy(c->name, name.ptr, name.len);
     c->name_len = name.len;
-    stream_init(&c->stream, resting_position(mem, hash));
+    tail_init(&c->tail, resting_position(mem, hash));
     keyring_init(&c->keys);
     timer_init(&c->expiry, channel_expire);
     map_put(&mem->channels, &c->node);
@@ -92,7 +92,7 @@ static struct channel *channel_make(struct memory *mem, struct slice name, uint6
 static void channel_free(struct channel *c)
 {
     timer_cancel(wheel_of(c), &c->expiry);
-    stream_release(&c->stream);
+    tail_release(&c->tail);
     keyring_release(&c->keys);
     free(c);
 }
@@ -100,11 +100,11 @@ static void channel_free(struct channel *c)
 static void drop_if_unused(struct channel *c)
 {
     struct tombstones *gone = &c->mem->gone;
-    if (c->listened || c->stream.count || !keyring_is_empty(&c->keys))
+    if (c->listened || c->tail.count || !keyring_is_empty(&c->keys))
         return;
     /* A channel that never had a message and rests at the floor comes back there by itself. */
-    if (c->published || c->stream.head.offset != tombstones_offset(gone, c->node.hash))
-        tombstones_put(gone, c->node.hash, c->stream.head.offset);
+    if (c->published || c->tail.head.offset != tombstones_offset(gone, c->node.hash))
+        tombstones_put(gone, c->node.hash, c->tail.head.offset);
     map_remove(&c->mem->channels, &c->node);
     channel_free(c);
 }
@@ -118,8 +118,8 @@ static void arm_expiry(struct channel *c)
 {
     struct timer_wheel *w = wheel_of(c);
     uint64_t due = UINT64_MAX;
-    if (c->stream.count)
-        due = add_saturating(stream_oldest_ms(&c->stream), c->options->history_ms);
+    if (c->tail.count)
+        due = add_saturating(tail_oldest_ms(&c->tail), c->options->history_ms);
     if (!keyring_is_empty(&c->keys)) {
         uint64_t key = add_saturating(keyring_oldest_ms(&c->keys), c->options->idempotency_ms);
         due = key < due ? key : due;
@@ -134,7 +134,7 @@ static void channel_expire(struct timer *t)
     struct channel *c = container_of(t, struct channel, expiry);
     uint64_t now = bus_now_ms(c->mem->be.bus);
     if (now >= c->options->history_ms)
-        stream_expire(&c->stream, now - c->options->history_ms);
+        tail_expire(&c->tail, now - c->options->history_ms);
     if (now >= c->options->idempotency_ms)
         keyring_expire(&c->keys, now - c->options->idempotency_ms);
     arm_expiry(c);
@@ -148,9 +148,9 @@ static void order(struct channel *c, struct msg *m)
     uint64_t now = clock_wall_ms();
     if (now > mem->last_time_ms)
         mem->last_time_ms = now;
-    struct position pos = {.epoch = mem->epoch, .offset = c->stream.head.offset + 1};
+    struct position pos = {.epoch = mem->epoch, .offset = c->tail.head.offset + 1};
     msg_order(m, pos, mem->last_time_ms);
-    stream_append(&c->stream, m, o->history_ms ? o->history_messages : 0, bus_now_ms(mem->be.bus));
+    tail_append(&c->tail, m, o->history_ms ? o->history_messages : 0, bus_now_ms(mem->be.bus));
     c->published = true;
     bus_ordered(mem->be.bus, m);
 }
@@ -198,9 +198,9 @@ static void memory_catch_up(struct backend *be, struct bus_op *op, struct slice 
     const struct memory *mem = of_backend(be);
     uint64_t hash = hash_bytes(channel);
     const struct channel *c = channel_get(mem, channel, hash);
-    struct stream nothing;
-    stream_init(&nothing, resting_position(mem, hash));
-    op->err = stream_catch_up(c ? &c->stream : &nothing, cu, reverse);
+    struct tail nothing;
+    tail_init(&nothing, resting_position(mem, hash));
+    op->err = tail_catch_up(c ? &c->tail : &nothing, cu, reverse);
     bus_answer(be->bus, op);
 }
 
@@ -209,7 +209,7 @@ static void memory_clear(struct backend *be, struct bus_clear *op)
     struct slice name = slice_str(op->channel);
     struct channel *c = channel_get(of_backend(be), name, hash_bytes(name));
     if (c) {
-        op->removed = stream_clear(&c->stream);
+        op->removed = tail_clear(&c->tail);
         drop_if_unused(c);
     }
     bus_answer(be->bus, &op->op);
@@ -223,8 +223,8 @@ static void memory_describe(struct backend *be, struct bus_op *op, struct bus_ch
         struct slice name = slice_str(info[i].name);
         uint64_t hash = hash_bytes(name);
         const struct channel *c = channel_get(mem, name, hash);
-        info[i].messages = c ? c->stream.count : 0;
-        info[i].head = c ? c->stream.head : resting_position(mem, hash);
+        info[i].messages = c ? c->tail.count : 0;
+        info[i].head = c ? c->tail.head : resting_position(mem, hash);
     }
     bus_answer(be->bus, op);
 }

@@ -1,6 +1,6 @@
 /* What the memory backend is made of: the tail of a channel, idempotency keys, tombstones. */
 #include "../../src/bus/idempotency.h"
-#include "../../src/bus/stream.h"
+#include "../../src/bus/tail.h"
 #include "../../src/bus/tombstone.h"
 #include "crier/rnd.h"
 
@@ -14,7 +14,7 @@
 #define EPOCH 9
 
 /* Appends n messages, message k with payload of `bytes` bytes at time k. */
-static void append(struct stream *s, uint32_t max, unsigned n, size_t bytes)
+static void append(struct tail *s, uint32_t max, unsigned n, size_t bytes)
 {
     char payload[64] = {0};
     for (unsigned i = 0; i < n; i++) {
@@ -23,15 +23,15 @@ static void append(struct stream *s, uint32_t max, unsigned n, size_t bytes)
         struct msg *m;
         assert_int_equal(msg_new(&d, &m), ERR_OK);
         msg_order(m, pos, 1);
-        stream_append(s, m, max, pos.offset);
+        tail_append(s, m, max, pos.offset);
         msg_unref(m);
     }
 }
 
-static struct stream stream_at(uint64_t offset)
+static struct tail tail_at(uint64_t offset)
 {
-    struct stream s;
-    stream_init(&s, (struct position){.epoch = EPOCH, .offset = offset});
+    struct tail s;
+    tail_init(&s, (struct position){.epoch = EPOCH, .offset = offset});
     return s;
 }
 
@@ -41,9 +41,9 @@ struct want {
     bool complete;
 };
 
-static void expect_page(const struct stream *s, struct catch_up cu, bool reverse, struct want w)
+static void expect_page(const struct tail *s, struct catch_up cu, bool reverse, struct want w)
 {
-    assert_int_equal(stream_catch_up(s, &cu, reverse), ERR_OK);
+    assert_int_equal(tail_catch_up(s, &cu, reverse), ERR_OK);
     assert_int_equal(cu.gap, w.gap);
     assert_int_equal(cu.start.epoch, s->head.epoch);
     assert_int_equal(cu.start.offset, w.start);
@@ -83,7 +83,7 @@ static void test_keeps_the_newest_by_count(void **state)
 {
     (void)state;
     for (uint32_t max = 0; max < 12; max++) {
-        struct stream s = stream_at(0);
+        struct tail s = tail_at(0);
         for (unsigned n = 1; n < 40; n++) {
             append(&s, max, 1, 1);
             assert_int_equal(s.head.offset, n);
@@ -92,7 +92,7 @@ static void test_keeps_the_newest_by_count(void **state)
             expect_page(&s, last(100), false,
                         (struct want){GAP_NONE, first - 1, s.count ? first : 0, n, true});
         }
-        stream_release(&s);
+        tail_release(&s);
         assert_null(s.ring);
     }
 }
@@ -100,17 +100,17 @@ static void test_keeps_the_newest_by_count(void **state)
 static void test_drops_by_age_and_gives_the_memory_back(void **state)
 {
     (void)state;
-    struct stream s = stream_at(100);
+    struct tail s = tail_at(100);
     append(&s, 50, 20, 1);
-    assert_int_equal(stream_oldest_ms(&s), 101);
-    stream_expire(&s, 100);
+    assert_int_equal(tail_oldest_ms(&s), 101);
+    tail_expire(&s, 100);
     assert_int_equal(s.count, 20);
-    stream_expire(&s, 105);
+    tail_expire(&s, 105);
     assert_int_equal(s.count, 15);
-    assert_int_equal(stream_oldest_ms(&s), 106);
+    assert_int_equal(tail_oldest_ms(&s), 106);
     append(&s, 50, 40, 1);
     assert_int_equal(s.count, 50);
-    stream_expire(&s, 1000);
+    tail_expire(&s, 1000);
     assert_int_equal(s.count, 0);
     assert_null(s.ring);
     assert_int_equal(s.head.offset, 160);
@@ -119,37 +119,37 @@ static void test_drops_by_age_and_gives_the_memory_back(void **state)
 static void test_clear_keeps_the_head(void **state)
 {
     (void)state;
-    struct stream s = stream_at(0);
+    struct tail s = tail_at(0);
     append(&s, 10, 6, 1);
-    assert_int_equal(stream_clear(&s), 6);
-    assert_int_equal(stream_clear(&s), 0);
+    assert_int_equal(tail_clear(&s), 6);
+    assert_int_equal(tail_clear(&s), 0);
     expect_page(&s, since(EPOCH, 6), false, (struct want){GAP_NONE, 6, 0, 0, true});
     expect_page(&s, since(EPOCH, 5), false, (struct want){GAP_EXPIRED, 6, 0, 0, true});
     append(&s, 10, 1, 1);
     expect_page(&s, since(EPOCH, 6), false, (struct want){GAP_NONE, 6, 7, 7, true});
-    stream_release(&s);
+    tail_release(&s);
 }
 
 /* A backend that could not repair a hole goes on behind it: nothing before may look adjacent. */
 static void test_a_hole_empties_the_tail(void **state)
 {
     (void)state;
-    struct stream s = stream_at(0);
+    struct tail s = tail_at(0);
     append(&s, 10, 3, 1);
     struct msg_draft d = {.channel = SLICE("a")};
     struct msg *m;
     assert_int_equal(msg_new(&d, &m), ERR_OK);
     msg_order(m, (struct position){.epoch = EPOCH, .offset = 9}, 1);
-    stream_append(&s, m, 10, 1);
+    tail_append(&s, m, 10, 1);
     msg_unref(m);
     expect_page(&s, since(EPOCH, 3), false, (struct want){GAP_EXPIRED, 8, 9, 9, true});
-    stream_release(&s);
+    tail_release(&s);
 }
 
 static void test_every_gap_and_none(void **state)
 {
     (void)state;
-    struct stream s = stream_at(10);
+    struct tail s = tail_at(10);
     append(&s, 5, 10, 1); /* 16..20 kept */
     expect_page(&s, now(), false, (struct want){GAP_NONE, 20, 0, 0, true});
     expect_page(&s, since(EPOCH, 20), false, (struct want){GAP_NONE, 20, 0, 0, true});
@@ -164,13 +164,13 @@ static void test_every_gap_and_none(void **state)
     expect_page(&s, last(0), false, (struct want){GAP_NONE, 20, 0, 0, true});
     expect_page(&s, last(2), false, (struct want){GAP_NONE, 18, 19, 20, true});
     expect_page(&s, last(UINT32_MAX), false, (struct want){GAP_NONE, 15, 16, 20, true});
-    stream_release(&s);
+    tail_release(&s);
 }
 
 static void test_gaps_when_nothing_is_kept(void **state)
 {
     (void)state;
-    struct stream s = stream_at(4);
+    struct tail s = tail_at(4);
     expect_page(&s, now(), false, (struct want){GAP_NONE, 4, 0, 0, true});
     expect_page(&s, last(3), false, (struct want){GAP_NONE, 4, 0, 0, true});
     expect_page(&s, since(EPOCH, 4), false, (struct want){GAP_NONE, 4, 0, 0, true});
@@ -182,7 +182,7 @@ static void test_gaps_when_nothing_is_kept(void **state)
 static void test_pages_by_messages(void **state)
 {
     (void)state;
-    struct stream s = stream_at(0);
+    struct tail s = tail_at(0);
     append(&s, 100, 10, 1);
     struct catch_up cu = since(EPOCH, 0);
     cu.max_messages = 4;
@@ -193,13 +193,13 @@ static void test_pages_by_messages(void **state)
     expect_page(&s, cu, false, (struct want){GAP_NONE, 6, 7, 10, true});
     cu.max_messages = 0; /* at least one, whatever is asked */
     expect_page(&s, cu, false, (struct want){GAP_NONE, 6, 7, 7, false});
-    stream_release(&s);
+    tail_release(&s);
 }
 
 static void test_pages_by_bytes(void **state)
 {
     (void)state;
-    struct stream s = stream_at(0);
+    struct tail s = tail_at(0);
     append(&s, 100, 10, 30);
     struct catch_up cu = since(EPOCH, 0);
     cu.max_bytes = 90;
@@ -213,13 +213,13 @@ static void test_pages_by_bytes(void **state)
     cu.max_bytes = 29; /* last one, too large for the page: still given, and the page is the end */
     cu.since.offset = 9;
     expect_page(&s, cu, false, (struct want){GAP_NONE, 9, 10, 10, true});
-    stream_release(&s);
+    tail_release(&s);
 }
 
 static void test_reading_back(void **state)
 {
     (void)state;
-    struct stream s = stream_at(10);
+    struct tail s = tail_at(10);
     append(&s, 5, 10, 1); /* 16..20 kept */
     expect_page(&s, now(), true, (struct want){GAP_NONE, 21, 20, 16, true});
     expect_page(&s, last(2), true, (struct want){GAP_NONE, 21, 20, 19, true});
@@ -234,7 +234,7 @@ static void test_reading_back(void **state)
     expect_page(&s, cu, true, (struct want){GAP_NONE, 20, 19, 18, false});
     cu.since.offset = 18;
     expect_page(&s, cu, true, (struct want){GAP_NONE, 18, 17, 16, true});
-    stream_release(&s);
+    tail_release(&s);
 }
 
 static enum err use_key(const struct keyring *k, const char *key, const char *body, uint64_t *at)

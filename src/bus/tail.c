@@ -1,4 +1,4 @@
-/* stream.c - the recent tail of one channel.
+/* tail.c - the recent tail of one channel.
  *
  * A ring that grows by doubling up to the count the namespace allows. Offsets are implied: entry i
  * is message head - count + 1 + i. The ring is given back as soon as nothing is kept, because most
@@ -6,35 +6,35 @@
  *
  * Does not order: whoever appends has decided the offset.
  */
-#include "stream.h"
+#include "tail.h"
 
 #include <stdlib.h>
 
 #define RING_MIN 4
 
-void stream_init(struct stream *s, struct position head)
+void tail_init(struct tail *s, struct position head)
 {
-    *s = (struct stream){.head = head};
+    *s = (struct tail){.head = head};
 }
 
-void stream_release(struct stream *s)
+void tail_release(struct tail *s)
 {
-    (void)stream_clear(s);
+    (void)tail_clear(s);
 }
 
-static struct stream_entry *entry_at(const struct stream *s, uint32_t i)
+static struct tail_entry *entry_at(const struct tail *s, uint32_t i)
 {
     return &s->ring[(s->first + i) & (s->capacity - 1)];
 }
 
-static void drop_oldest(struct stream *s)
+static void drop_oldest(struct tail *s)
 {
     msg_unref(entry_at(s, 0)->msg);
     s->first = (s->first + 1) & (s->capacity - 1);
     s->count--;
 }
 
-static void free_ring_if_empty(struct stream *s)
+static void free_ring_if_empty(struct tail *s)
 {
     if (s->count > 0)
         return;
@@ -43,12 +43,12 @@ static void free_ring_if_empty(struct stream *s)
     s->capacity = s->first = 0;
 }
 
-static bool try_grow(struct stream *s)
+static bool try_grow(struct tail *s)
 {
     uint32_t capacity = s->capacity ? 2 * s->capacity : RING_MIN;
     if (capacity < s->capacity)
         return false;
-    struct stream_entry *ring = calloc(capacity, sizeof *ring);
+    struct tail_entry *ring = calloc(capacity, sizeof *ring);
     if (!ring)
         return false;
     for (uint32_t i = 0; i < s->count; i++)
@@ -60,11 +60,11 @@ static bool try_grow(struct stream *s)
     return true;
 }
 
-void stream_append(struct stream *s, struct msg *m, uint32_t max_messages, uint64_t now_ms)
+void tail_append(struct tail *s, struct msg *m, uint32_t max_messages, uint64_t now_ms)
 {
     /* what is kept ends at head without a hole, else finding by subtraction is wrong */
     if (s->count && (m->pos.epoch != s->head.epoch || m->pos.offset != s->head.offset + 1))
-        (void)stream_clear(s);
+        (void)tail_clear(s);
     s->head = m->pos;
     while (s->count && s->count >= max_messages)
         drop_oldest(s);
@@ -72,19 +72,19 @@ void stream_append(struct stream *s, struct msg *m, uint32_t max_messages, uint6
         drop_oldest(s);
     if (max_messages > 0 && s->count < s->capacity) {
         s->count++;
-        *entry_at(s, s->count - 1) = (struct stream_entry){.msg = msg_ref(m), .at_ms = now_ms};
+        *entry_at(s, s->count - 1) = (struct tail_entry){.msg = msg_ref(m), .at_ms = now_ms};
     }
     free_ring_if_empty(s);
 }
 
-void stream_expire(struct stream *s, uint64_t up_to_ms)
+void tail_expire(struct tail *s, uint64_t up_to_ms)
 {
     while (s->count && entry_at(s, 0)->at_ms <= up_to_ms)
         drop_oldest(s);
     free_ring_if_empty(s);
 }
 
-uint32_t stream_clear(struct stream *s)
+uint32_t tail_clear(struct tail *s)
 {
     uint32_t removed = s->count;
     while (s->count)
@@ -93,7 +93,7 @@ uint32_t stream_clear(struct stream *s)
     return removed;
 }
 
-uint64_t stream_oldest_ms(const struct stream *s)
+uint64_t tail_oldest_ms(const struct tail *s)
 {
     BUG_ON(s->count == 0);
     return entry_at(s, 0)->at_ms;
@@ -105,7 +105,7 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 }
 
 /* Where a catch-up begins: the offset before its first message, and the gap if there is one. */
-static uint64_t forward_start(const struct stream *s, struct catch_up *cu)
+static uint64_t forward_start(const struct tail *s, struct catch_up *cu)
 {
     const uint64_t head = s->head.offset, before_oldest = head - s->count;
     if (cu->from == FROM_NOW)
@@ -122,7 +122,7 @@ static uint64_t forward_start(const struct stream *s, struct catch_up *cu)
 }
 
 /* Reading back ends where nothing is kept any more; that is no gap, the reader has lost nothing. */
-static uint64_t reverse_start(const struct stream *s, struct catch_up *cu)
+static uint64_t reverse_start(const struct tail *s, struct catch_up *cu)
 {
     const uint64_t end = s->head.offset + 1;
     if (cu->from != FROM_POSITION)
@@ -139,13 +139,13 @@ struct walk {
     uint32_t first, step, count;
 };
 
-static struct walk walk_forward(const struct stream *s, const struct catch_up *cu)
+static struct walk walk_forward(const struct tail *s, const struct catch_up *cu)
 {
     uint32_t first = (uint32_t)(cu->start.offset - (s->head.offset - s->count));
     return (struct walk){.first = first, .step = 1, .count = s->count - first};
 }
 
-static struct walk walk_back(const struct stream *s, const struct catch_up *cu)
+static struct walk walk_back(const struct tail *s, const struct catch_up *cu)
 {
     const uint64_t oldest = s->head.offset - s->count + 1;
     uint32_t n = cu->start.offset > oldest ? (uint32_t)(cu->start.offset - oldest) : 0;
@@ -156,7 +156,7 @@ static struct walk walk_back(const struct stream *s, const struct catch_up *cu)
 }
 
 /* How many messages of the walk may stand in the page. */
-static uint32_t page_size(const struct stream *s, const struct catch_up *cu, struct walk w)
+static uint32_t page_size(const struct tail *s, const struct catch_up *cu, struct walk w)
 {
     size_t bytes = 0;
     uint32_t n = 0, max = min_u32(w.count, cu->max_messages ? cu->max_messages : 1);
@@ -169,7 +169,7 @@ static uint32_t page_size(const struct stream *s, const struct catch_up *cu, str
     return n;
 }
 
-static enum err give(const struct stream *s, struct catch_up *cu, struct walk w, uint32_t n)
+static enum err give(const struct tail *s, struct catch_up *cu, struct walk w, uint32_t n)
 {
     if (n == 0)
         return ERR_OK;
@@ -181,7 +181,7 @@ static enum err give(const struct stream *s, struct catch_up *cu, struct walk w,
     return ERR_OK;
 }
 
-enum err stream_catch_up(const struct stream *s, struct catch_up *cu, bool reverse)
+enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
 {
     cu->head = s->head;
     cu->gap = GAP_NONE;
