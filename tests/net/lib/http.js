@@ -1,0 +1,65 @@
+// http.js - one request, one connection, everything of the answer.
+
+import http from 'node:http';
+import { guard } from './wait.js';
+
+export function request(server, path, { method = 'GET', headers = {}, body, agent = false, signal } = {}) {
+  const answer = new Promise((resolve, reject) => {
+    const req = http.request({ host: '127.0.0.1', port: server.port, path, method, headers, agent, signal }, (res) => {
+      const chunks = [];
+      res.on('data', (c) => chunks.push(c));
+      res.on('error', reject);
+      res.on('end', () => {
+        const bytes = Buffer.concat(chunks);
+        const text = bytes.toString('utf8');
+        resolve({ status: res.statusCode, headers: res.headers, rawHeaders: res.rawHeaders, bytes, text, json: () => JSON.parse(text) });
+      });
+    });
+    req.on('error', reject);
+    req.end(body);
+  });
+  return guard(answer, `the answer to ${method} ${path}`);
+}
+
+export const get = (server, path, options) => request(server, path, options);
+
+export function query(parameters) {
+  const q = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters))
+    for (const v of Array.isArray(value) ? value : [value]) if (v !== undefined) q.append(name, String(v));
+  return q.toString();
+}
+
+// Publishes one body to one channel and gives the id.
+export async function publish(server, channel, body, { event, headers = {}, type = 'text/plain; charset=utf-8' } = {}) {
+  const answer = await request(server, `/publish?${query({ channel, event })}`, {
+    method: 'POST',
+    headers: { ...(type ? { 'Content-Type': type } : {}), ...headers },
+    body,
+  });
+  if (answer.status !== 200) throw new Error(`publish answered ${answer.status} ${answer.text}`);
+  return answer.json().id;
+}
+
+export function postJson(server, path, value) {
+  return request(server, path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: typeof value === 'string' ? value : JSON.stringify(value),
+  });
+}
+
+// Publishes prefix0, prefix1, … in one batch and gives the ids in order.
+export async function publishMany(server, channel, payloads) {
+  const answer = await postJson(server, '/api/publish', payloads.map((data) => ({ channel, data })));
+  if (answer.status !== 200) throw new Error(`publish answered ${answer.status} ${answer.text}`);
+  return answer.json().map((one) => one.id);
+}
+
+export async function history(server, channel, parameters = {}) {
+  const answer = await get(server, `/api/channels/${encodeURIComponent(channel)}/history?${query(parameters)}`);
+  if (answer.status !== 200) throw new Error(`history answered ${answer.status} ${answer.text}`);
+  return answer.json();
+}
+
+export const numbered = (prefix, n, from = 0) => Array.from({ length: n }, (_, i) => `${prefix}${from + i}`);

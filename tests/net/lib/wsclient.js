@@ -1,0 +1,105 @@
+// wsclient.js - npm `ws` with an awaitable queue of what arrived.
+
+import WebSocket from 'ws';
+import { guard, Queue } from './wait.js';
+
+export class WsClient {
+  constructor(url, { protocols = [], headers = {}, ...options } = {}) {
+    this.socket = new WebSocket(url, protocols, { headers, perMessageDeflate: false, ...options });
+    this.frames = new Queue(`the WebSocket ${url}`);
+    this.pings = new Queue('pings');
+    this.refs = 0;
+    this.closed = new Promise((resolve) => {
+      this.socket.on('close', (code, reason) => {
+        const how = { code, reason: reason.toString() };
+        this.frames.end(new Error(`${url} was closed with ${code} ${reason}`));
+        resolve(how);
+      });
+    });
+    this.socket.on('message', (data, isBinary) => this.frames.push(isBinary ? data : data.toString()));
+    this.socket.on('ping', (data) => this.pings.push(data));
+    this.socket.on('error', (e) => (this.error = e));
+  }
+
+  async opened() {
+    await guard(
+      new Promise((resolve, reject) => {
+        this.socket.once('open', resolve);
+        this.socket.once('error', reject);
+      }),
+      'the WebSocket to open',
+    );
+    return this;
+  }
+
+  // The next frame, which must be text, as JSON.
+  async next(what) {
+    const frame = await this.frames.next(what);
+    if (typeof frame !== 'string') throw new Error('a binary frame came where text was expected');
+    return JSON.parse(frame);
+  }
+
+  async take(n) {
+    const out = [];
+    while (out.length < n) out.push(await this.next(`frame ${out.length + 1} of ${n}`));
+    return out;
+  }
+
+  async upTo(fits, what = 'the awaited frame') {
+    const out = [];
+    do out.push(await this.next(`${what} (so far ${JSON.stringify(out.slice(-3))})`));
+    while (!fits(out[out.length - 1]));
+    return out;
+  }
+
+  send(value) {
+    this.socket.send(typeof value === 'string' || Buffer.isBuffer(value) ? value : JSON.stringify(value));
+  }
+
+  // Sends a command with a ref of its own; gives the frames before the answer, and the answer.
+  async command(value) {
+    const ref = value.ref ?? ++this.refs;
+    this.send({ ...value, ref });
+    const frames = await this.upTo((m) => m.ref === ref, `the answer to ${value.op}`);
+    const answer = frames.pop();
+    this.before = frames;
+    return answer;
+  }
+
+  async close(code = 1000) {
+    this.socket.close(code);
+    return guard(this.closed, 'the WebSocket to close');
+  }
+}
+
+// A connected client; the first frame of a JSON client is taken as `client.ready`.
+export async function openWs(t, server, path = '/ws', options = {}) {
+  const client = new WsClient(server.wsUrl(path), options);
+  t.after(() => client.socket.terminate());
+  await client.opened();
+  if (path.startsWith('/ws') && !path.includes('format=raw')) {
+    client.ready = await client.next('ready');
+    if (client.ready.op !== 'ready') throw new Error(`expected ready, got ${JSON.stringify(client.ready)}`);
+  }
+  return client;
+}
+
+// The answer to an upgrade that is refused.
+export function refusedWs(server, path, options = {}) {
+  const socket = new WebSocket(server.wsUrl(path), options.protocols || [], options);
+  return guard(
+    new Promise((resolve, reject) => {
+      socket.on('open', () => {
+        socket.terminate();
+        reject(new Error(`${path} was upgraded`));
+      });
+      socket.on('error', () => {});
+      socket.on('unexpected-response', (req, res) => {
+        let text = '';
+        res.setEncoding('utf8').on('data', (d) => (text += d));
+        res.on('end', () => resolve({ status: res.statusCode, headers: res.headers, text, json: () => JSON.parse(text) }));
+      });
+    }),
+    `the refusal of ${path}`,
+  );
+}

@@ -1,0 +1,94 @@
+// wsraw.js - WebSocket frames by hand, for what a decent client never sends.
+
+import { createHash } from 'node:crypto';
+import { rawConnect } from './raw.js';
+
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+export const TEXT = 1, BINARY = 2, CONTINUE = 0, CLOSE = 8, PING = 9, PONG = 10;
+
+export function frame(opcode, payload = '', { fin = true, rsv = 0, mask = true, length, lengthBytes } = {}) {
+  const body = Buffer.from(payload);
+  const n = length ?? body.length;
+  const form = lengthBytes ?? (n < 126 ? 0 : n < 65536 ? 2 : 8);
+  const head = Buffer.alloc(2 + form);
+  head[0] = (fin ? 0x80 : 0) | (rsv << 4) | opcode;
+  head[1] = (mask ? 0x80 : 0) | (form === 0 ? n : form === 2 ? 126 : 127);
+  if (form === 2) head.writeUInt16BE(n, 2);
+  if (form === 8) head.writeBigUInt64BE(BigInt(n), 2);
+  if (!mask) return Buffer.concat([head, body]);
+  const key = Buffer.from([0x37, 0xfa, 0x21, 0x3d]);
+  return Buffer.concat([head, key, Buffer.from(body.map((b, i) => b ^ key[i % 4]))]);
+}
+
+export function closePayload(code, reason = '') {
+  const out = Buffer.alloc(2 + Buffer.byteLength(reason));
+  out.writeUInt16BE(code);
+  out.write(reason, 2);
+  return out;
+}
+
+export function upgradeRequest(server, path, fields = {}) {
+  const all = {
+    Host: server.host,
+    Upgrade: 'websocket',
+    Connection: 'Upgrade',
+    'Sec-WebSocket-Key': KEY,
+    'Sec-WebSocket-Version': '13',
+    ...fields,
+  };
+  const lines = Object.entries(all).filter(([, v]) => v !== null).map(([n, v]) => `${n}: ${v}\r\n`);
+  return `GET ${path} HTTP/1.1\r\n${lines.join('')}\r\n`;
+}
+
+export class RawWs {
+  constructor(raw) {
+    this.raw = raw;
+  }
+
+  send(...frames) {
+    this.raw.send(Buffer.concat(frames));
+    return this;
+  }
+
+  async frame() {
+    const [first, second] = await this.raw.bytes(2);
+    let n = second & 0x7f;
+    if (n === 126) n = (await this.raw.bytes(2)).readUInt16BE();
+    else if (n === 127) n = Number((await this.raw.bytes(8)).readBigUInt64BE());
+    const payload = Buffer.from(await this.raw.bytes(n));
+    return { fin: !!(first & 0x80), rsv: (first >> 4) & 7, opcode: first & 15, masked: !!(second & 0x80), payload };
+  }
+
+  async json() {
+    const f = await this.frame();
+    if (f.opcode !== TEXT) throw new Error(`expected text, got opcode ${f.opcode} ${f.payload.toString('hex')}`);
+    return JSON.parse(f.payload.toString());
+  }
+
+  // Frames up to the close; gives its code and reason. Then the server must end the connection.
+  async closed() {
+    for (;;) {
+      const f = await this.frame();
+      if (f.opcode !== CLOSE) continue;
+      const how = { code: f.payload.length ? f.payload.readUInt16BE() : 1005, reason: f.payload.subarray(2).toString() };
+      this.send(frame(CLOSE, f.payload));
+      await this.raw.all();
+      return how;
+    }
+  }
+}
+
+export async function openRawWs(t, server, path, fields) {
+  const raw = await rawConnect(t, server);
+  raw.send(upgradeRequest(server, path, fields));
+  const head = await raw.head();
+  if (head.status !== 101) throw new Error(`no upgrade: ${head.text}`);
+  const ws = new RawWs(raw);
+  ws.head = head;
+  if (path.startsWith('/ws') && !path.includes('format=raw')) ws.ready = await ws.json();
+  return ws;
+}
+
+export function acceptOf(key = KEY) {
+  return createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+}
