@@ -182,6 +182,9 @@ bool json_member(struct slice object, const char *name, struct slice *value)
 
 bool json_element(struct slice array, size_t *pos, struct slice *value)
 {
+    if (array.len == 0)
+        return false;
+
     const char *end = array.ptr + array.len;
     const char *p = *pos ? array.ptr + *pos : skip_blank(array.ptr, end);
 
@@ -272,6 +275,8 @@ void json_append_string(struct buf *b, struct slice s)
     bool valid = utf8_is_valid(s);
     size_t start = 0;
 
+    if (s.len == 0)
+        s = SLICE("");
     buf_append_char(b, '"');
     for (size_t i = 0; i <= s.len; i++) {
         if (i < s.len && !needs_escape((unsigned char)s.ptr[i]))

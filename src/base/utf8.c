@@ -49,6 +49,9 @@ static const unsigned char *skip_ascii(const unsigned char *p, const unsigned ch
 
 enum err utf8_feed(struct utf8 *u, struct slice bytes)
 {
+    if (bytes.len == 0)
+        return ERR_OK;
+
     const unsigned char *p = (const unsigned char *)bytes.ptr, *end = p + bytes.len;
     uint32_t state = u->state;
 
