@@ -14,6 +14,7 @@
 #include "client_url.h"
 #include "crier/json.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -121,6 +122,17 @@ static void append_payload(struct buf *b, struct slice envelope)
         buf_append(b, data);
 }
 
+/* A reader that left (`| head`) has what it wanted; a full disk is a failure. */
+static bool write_out(struct follow *f, struct slice line)
+{
+    if (fwrite(line.ptr, 1, line.len, stdout) == line.len && fflush(stdout) == 0)
+        return true;
+    f->output_failed = errno != EPIPE;
+    if (f->output_failed)
+        fprintf(stderr, "crier: subscribe: stdout: %s\n", strerror(errno));
+    return false;
+}
+
 bool follow_message(struct follow *f, struct slice envelope)
 {
     struct buf line;
@@ -130,11 +142,11 @@ bool follow_message(struct follow *f, struct slice envelope)
     else
         append_payload(&line, envelope);
     buf_append_char(&line, '\n');
-    f->output_closed = fwrite(line.data, 1, line.len, stdout) != line.len || fflush(stdout) != 0;
+    bool written = write_out(f, buf_slice(&line));
     buf_release(&line);
     if (f->remaining != UINT64_MAX)
         f->remaining--;
-    return f->remaining > 0 && !f->output_closed;
+    return f->remaining > 0 && written;
 }
 
 void follow_gap(struct slice gap)

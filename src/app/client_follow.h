@@ -31,7 +31,7 @@ struct follow {
     char **channel_cursor; /* owned; per channel, NULL = unknown (only WebSockets need it) */
     uint64_t retry_ms;     /* what the server asked for; 0 = nothing */
     bool was_ready;        /* a server has accepted us on this connection */
-    bool output_closed;
+    bool output_failed;    /* said on stderr; not when the reader just left */
 };
 
 void follow_init(struct follow *f, char **channels, size_t n_channels, const char *since);

@@ -84,7 +84,7 @@ static int follow_for_ever(struct follow *f, enum follow_end (*connection)(struc
         f->was_ready = false;
         enum follow_end end = connection(f);
         if (end == FOLLOW_DONE)
-            return EXIT_DONE;
+            return f->output_failed ? EXIT_FAILED : EXIT_DONE;
         ever_ready = ever_ready || f->was_ready;
         if (end == FOLLOW_REFUSED || !ever_ready)
             return EXIT_FAILED;
