@@ -6,7 +6,7 @@ import { EventSource } from 'eventsource';
 import { history, numbered, publish, publishMany, request } from './lib/http.js';
 import { startServer } from './lib/server.js';
 import { dataThrough, listen, TRANSPORTS } from './lib/transports.js';
-import { Queue } from './lib/wait.js';
+import { atEnd, Queue } from './lib/wait.js';
 
 for (const from of TRANSPORTS)
   for (const to of TRANSPORTS) {
@@ -172,7 +172,7 @@ for (const transport of TRANSPORTS) {
 test('npm eventsource reconnects with Last-Event-ID after the server restarted, and is told', async (t) => {
   const first = await startServer(t, ['--sse-retry', '100ms']);
   const source = new EventSource(first.url('/events?channel=a'));
-  t.after(() => source.close());
+  atEnd(t, () => source.close());
   const seen = new Queue('the EventSource');
   source.addEventListener('crier.ready', (e) => seen.push(['ready', e.lastEventId]));
   source.addEventListener('crier.gap', (e) => seen.push(['gap', JSON.parse(e.data).reason]));

@@ -80,7 +80,7 @@ test('a slow client does not hold up the others', async (t) => {
 });
 
 test('a client that never reads again is dropped in the end', async (t) => {
-  const server = await startServer(t, [...FLAGS, '--ws-ping', '1s', '--ws-pong', '1s', '--sse-keepalive', '1s']);
+  const server = await startServer(t, [...FLAGS, '--ws-ping', '300ms', '--ws-pong', '1s', '--sse-keepalive', '300ms']);
   const stream = await openSse(t, server, { channel: 'a' });
   await stream.ready();
   const ws = await openWs(t, server, '/ws?channel=a');

@@ -165,7 +165,7 @@ test('the id of a message covers all channels of the stream', async (t) => {
 });
 
 test('when nothing was sent for a while: a comment line and an empty line', async (t) => {
-  const server = await startServer(t, ['--sse-keepalive', '1s']);
+  const server = await startServer(t, ['--sse-keepalive', '300ms']);
   const stream = await openSse(t, server, { channel: 'a' });
   await stream.ready();
   const before = stream.body.length;

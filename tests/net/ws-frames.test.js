@@ -222,7 +222,7 @@ test('what comes after a close is not read', async (t) => {
 });
 
 test('a ping comes when nothing is heard; who answers stays', async (t) => {
-  const server = await startServer(t, ['--ws-ping', '1s', '--ws-pong', '1s']);
+  const server = await startServer(t, ['--ws-ping', '300ms', '--ws-pong', '1s']);
   const ws = await openWs(t, server, '/ws?channel=a'); // npm ws answers by itself
   for (let i = 0; i < 3; i++) await ws.pings.next('a ping');
   await publish(server, 'a', 'still here');
@@ -230,7 +230,7 @@ test('a ping comes when nothing is heard; who answers stays', async (t) => {
 });
 
 test('who does not answer the ping is dropped', async (t) => {
-  const server = await startServer(t, ['--ws-ping', '1s', '--ws-pong', '1s']);
+  const server = await startServer(t, ['--ws-ping', '300ms', '--ws-pong', '1s']);
   const ws = await openRawWs(t, server, '/ws?channel=a');
   assert.equal((await ws.frame()).opcode, PING);
   await ws.raw.all();
@@ -238,7 +238,7 @@ test('who does not answer the ping is dropped', async (t) => {
 });
 
 test('any sign of life counts', async (t) => {
-  const server = await startServer(t, ['--ws-ping', '1s', '--ws-pong', '1s']);
+  const server = await startServer(t, ['--ws-ping', '300ms', '--ws-pong', '1s']);
   const ws = await openRawWs(t, server, '/ws?channel=a');
   for (let i = 0; i < 3; i++) {
     assert.equal((await ws.frame()).opcode, PING);

@@ -1,7 +1,7 @@
 // raw.js - exact bytes over one socket.
 
 import net from 'node:net';
-import { guard } from './wait.js';
+import { atEnd, guard } from './wait.js';
 
 export class Raw {
   static async connect(port, options = {}) {
@@ -130,6 +130,6 @@ export class Raw {
 
 export async function rawConnect(t, server, options) {
   const raw = await Raw.connect(server.port, options);
-  t.after(() => raw.close());
+  atEnd(t, () => raw.close());
   return raw;
 }

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { resolve } from 'node:path';
 import { get } from './http.js';
-import { GUARD_MS, guard, until } from './wait.js';
+import { atEnd, GUARD_MS, guard, until } from './wait.js';
 
 const TESTS = fileURLToPath(new URL('../..', import.meta.url));
 export const BIN = resolve(TESTS, process.env.CRIER_BIN || '../build/crier');
@@ -111,9 +111,9 @@ export function spawnCrier(args, env = {}) {
 // `t` is a test context: the server ends with the test.
 export async function startServer(t, flags = [], { port = 0, env = {} } = {}) {
   const host = flags.includes('--host') ? [] : ['--host', '127.0.0.1'];
-  const drain = flags.includes('--drain') ? [] : ['--drain', '5s'];
+  const drain = flags.includes('--drain') ? [] : ['--drain', '2s'];
   const server = new Server(spawnCrier(['serve', '--port', String(port), ...host, ...drain, ...flags], env));
-  t.after(() => server.stop());
+  atEnd(t, () => server.stop());
   return server.listening();
 }
 

@@ -5,7 +5,7 @@
 
 import { query } from './http.js';
 import { Raw } from './raw.js';
-import { Queue } from './wait.js';
+import { atEnd, Queue } from './wait.js';
 
 export class EventStreamParser {
   constructor(emit) {
@@ -140,6 +140,6 @@ export class Sse {
 
 export async function openSse(t, server, parameters, options) {
   const stream = await Sse.open(server, parameters, options);
-  t.after(() => stream.close());
+  atEnd(t, () => stream.close());
   return stream;
 }

@@ -5,7 +5,7 @@
 
 import { poll } from './poll.js';
 import { Sse } from './sse.js';
-import { Queue } from './wait.js';
+import { atEnd, Queue } from './wait.js';
 import { WsClient } from './wsclient.js';
 import { query } from './http.js';
 
@@ -91,7 +91,7 @@ export const TRANSPORTS = Object.keys(OPEN);
 
 export async function listen(t, server, transport, channels, since) {
   const listener = await OPEN[transport].open(server, channels, since);
-  t.after(() => listener.close());
+  atEnd(t, () => listener.close());
   listener.transport = transport;
   return listener;
 }

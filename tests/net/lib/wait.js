@@ -60,3 +60,25 @@ export class Queue {
     return out;
   }
 }
+
+// Cleanups run in reverse: clients leave before their server is asked to end, so that no test
+// waits for a drain that it did not ask for.
+const endings = new WeakMap();
+export function atEnd(t, action) {
+  if (!endings.has(t)) {
+    const actions = [];
+    endings.set(t, actions);
+    t.after(async () => {
+      let failure;
+      for (const one of actions.reverse()) {
+        try {
+          await one();
+        } catch (e) {
+          failure ??= e;
+        }
+      }
+      if (failure) throw failure;
+    });
+  }
+  endings.get(t).push(action);
+}

@@ -1,7 +1,7 @@
 // wsclient.js - npm `ws` with an awaitable queue of what arrived.
 
 import WebSocket from 'ws';
-import { guard, Queue } from './wait.js';
+import { atEnd, guard, Queue } from './wait.js';
 
 export class WsClient {
   constructor(url, { protocols = [], headers = {}, ...options } = {}) {
@@ -75,7 +75,7 @@ export class WsClient {
 // A connected client; the first frame of a JSON client is taken as `client.ready`.
 export async function openWs(t, server, path = '/ws', options = {}) {
   const client = new WsClient(server.wsUrl(path), options);
-  t.after(() => client.socket.terminate());
+  atEnd(t, () => client.socket.terminate());
   await client.opened();
   if (path.startsWith('/ws') && !path.includes('format=raw')) {
     client.ready = await client.next('ready');

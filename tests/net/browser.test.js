@@ -1,0 +1,288 @@
+// The demo pages in a real Chromium.
+
+import assert from 'node:assert/strict';
+import test, { after, before } from 'node:test';
+import { launch, openPage, waitIn } from './lib/browser.js';
+import { history, numbered, publish, publishMany } from './lib/http.js';
+import { startServer } from './lib/server.js';
+import { until } from './lib/wait.js';
+
+const COLUMNS = ['sse', 'ws', 'poll'];
+// What Chromium itself writes when a server goes away under its requests.
+const AWAY = /net::ERR_|WebSocket connection to|Failed to load resource/;
+
+let browser;
+before(async () => {
+  browser = await launch();
+});
+after(() => browser?.close());
+
+const inState = (page, column, state) =>
+  waitIn(page, ([id, s]) => document.getElementById(id).dataset.state === s, [`col-${column}`, state]);
+const allLive = async (page) => {
+  for (const column of COLUMNS) await inState(page, column, 'open');
+};
+const texts = (page, column) =>
+  page.$$eval(`#col-${column} .log .message .body`, (rows) => rows.map((r) => r.textContent).reverse());
+const hasCount = (page, column, n) =>
+  waitIn(page, ([id, k]) => document.getElementById(id).dataset.count === String(k), [`col-${column}`, n]);
+const verdict = (page, state) => waitIn(page, (s) => document.getElementById('verdict').dataset.state === s, state);
+
+test('the same message arrives over EventSource, WebSocket and long polling', async (t) => {
+  const server = await startServer(t, ['--workers', '2']);
+  const page = await openPage(t, browser, `${server.origin}/?channel=news`);
+  await allLive(page);
+  await page.fill('#publish-text', 'hear <b>ye</b>');
+  await page.fill('#publish-event', 'call');
+  await page.press('#publish-text', 'Enter');
+  for (const column of COLUMNS) {
+    await hasCount(page, column, 1);
+    assert.deepEqual(await texts(page, column), ['hear <b>ye</b>']);
+  }
+  await verdict(page, 'same');
+  const { messages } = await history(server, 'news');
+  assert.deepEqual(messages.map((m) => [m.data, m.event]), [['hear <b>ye</b>', 'call']]);
+  for (const column of COLUMNS) {
+    assert.equal(await page.getAttribute(`#col-${column}`, 'data-cursor'), messages[0].id);
+    assert.equal(await page.textContent(`#col-${column} .log .chip`), 'call');
+  }
+  assert.match(await page.textContent('#publish-result'), new RegExp(messages[0].id));
+});
+
+test('what is published elsewhere arrives, in order, and the columns agree', async (t) => {
+  const server = await startServer(t);
+  const page = await openPage(t, browser, server.origin);
+  await allLive(page);
+  for (let i = 0; i < 5; i++) await publishMany(server, 'demo', numbered(`batch ${i} `, 20));
+  for (const column of COLUMNS) await hasCount(page, column, 100);
+  const [sse, ws, poll] = await Promise.all(COLUMNS.map((c) => texts(page, c)));
+  assert.deepEqual(ws, sse);
+  assert.deepEqual(poll, sse);
+  assert.deepEqual(sse, [0, 1, 2, 3, 4].flatMap((i) => numbered(`batch ${i} `, 20)));
+  const digests = await page.$$eval('.column', (all) => all.map((c) => c.dataset.digest));
+  assert.equal(new Set(digests).size, 1);
+  await verdict(page, 'same');
+});
+
+test('the burst publishes twenty in one request', async (t) => {
+  const server = await startServer(t);
+  const page = await openPage(t, browser, server.origin);
+  await allLive(page);
+  await page.click('#burst-button');
+  for (const column of COLUMNS) await hasCount(page, column, 20);
+  await verdict(page, 'same');
+});
+
+for (const column of COLUMNS) {
+  test(`${column}: cut and resumed, it has missed nothing`, async (t) => {
+    const server = await startServer(t);
+    const page = await openPage(t, browser, server.origin);
+    await allLive(page);
+    await publish(server, 'demo', 'before');
+    for (const c of COLUMNS) await hasCount(page, c, 1);
+    await page.click(`#cut-${column}`);
+    await inState(page, column, 'cut');
+    const left = COLUMNS.filter((c) => c !== column);
+    await server.connected({ [column]: 0 });
+    await publishMany(server, 'demo', ['missed 1', 'missed 2']);
+    for (const c of left) await hasCount(page, c, 3);
+    await verdict(page, 'behind');
+    assert.deepEqual(await texts(page, column), ['before']);
+    await page.click(`#resume-${column}`);
+    await hasCount(page, column, 3);
+    await publish(server, 'demo', 'after');
+    for (const c of COLUMNS) {
+      await hasCount(page, c, 4);
+      assert.deepEqual(await texts(page, c), ['before', 'missed 1', 'missed 2', 'after']);
+    }
+    await verdict(page, 'same');
+    assert.equal(await page.$$eval('.log .gap', (g) => g.length), 0);
+  });
+}
+
+test('a cut that lasted too long shows the gap', async (t) => {
+  const server = await startServer(t, ['--history', '3']);
+  const page = await openPage(t, browser, server.origin);
+  await allLive(page);
+  await publish(server, 'demo', 'start');
+  for (const c of COLUMNS) await hasCount(page, c, 1);
+  for (const c of COLUMNS) await page.click(`#cut-${c}`);
+  await publishMany(server, 'demo', numbered('m', 10));
+  for (const c of COLUMNS) await page.click(`#resume-${c}`);
+  for (const c of COLUMNS) {
+    await hasCount(page, c, 4);
+    assert.equal(await page.getAttribute(`#col-${c} .log .gap`, 'data-reason'), 'expired');
+    assert.deepEqual(await texts(page, c), ['start', 'm7', 'm8', 'm9']);
+  }
+  await verdict(page, 'same');
+});
+
+test('a restarted server: all three come back by themselves and say the gap', async (t) => {
+  const flags = ['--sse-retry', '300ms', '--drain', '1s'];
+  const first = await startServer(t, flags);
+  const page = await openPage(t, browser, first.origin, { allow: AWAY });
+  await allLive(page);
+  await publish(first, 'demo', 'first run');
+  for (const c of COLUMNS) await hasCount(page, c, 1);
+  await first.stop();
+  for (const c of COLUMNS) await inState(page, c, 'waiting');
+  const second = await startServer(t, flags, { port: first.port });
+  await publish(second, 'demo', 'second run');
+  for (const c of COLUMNS) {
+    await hasCount(page, c, 2);
+    assert.equal(await page.getAttribute(`#col-${c}`, 'data-gap-reason'), 'epoch');
+    assert.deepEqual(await texts(page, c), ['first run', 'second run']);
+  }
+  await allLive(page);
+  await verdict(page, 'same');
+  await publish(second, 'demo', 'and on');
+  for (const c of COLUMNS) await hasCount(page, c, 3);
+});
+
+test('a server that was killed: the browser\'s own EventSource reconnects, from Last-Event-ID', async (t) => {
+  const first = await startServer(t, ['--sse-retry', '200ms']);
+  const page = await openPage(t, browser, `${first.origin}/favicon.svg`, { allow: AWAY });
+  await page.evaluate((url) => {
+    window.seen = [];
+    window.source = new EventSource(url);
+    window.source.onmessage = (e) => window.seen.push(e.data);
+    for (const type of ['crier.ready', 'crier.gap', 'crier.close'])
+      window.source.addEventListener(type, (e) => window.seen.push(`${type} ${JSON.parse(e.data).reason || ''}`.trim()));
+  }, '/events?channel=a');
+  await waitIn(page, () => window.seen.includes('crier.ready'));
+  await publish(first, 'a', 'one');
+  await waitIn(page, () => window.seen.includes('one'));
+  await first.crash();
+  const second = await startServer(t, ['--sse-retry', '200ms'], { port: first.port });
+  await publish(second, 'a', 'two');
+  await waitIn(page, () => window.seen.includes('two'));
+  assert.deepEqual(await page.evaluate(() => window.seen), ['crier.ready', 'one', 'crier.ready', 'crier.gap epoch', 'two']);
+});
+
+test('a stream that the server ends is resumed by the browser without loss', async (t) => {
+  // Too slow is the one way to be cut by a running server: the page stops reading while it is busy.
+  const server = await startServer(t, ['--sse-retry', '200ms', '--outbox-bytes', '64k', '--history', '2000']);
+  const page = await openPage(t, browser, `${server.origin}/favicon.svg`, { allow: AWAY });
+  await page.evaluate(() => {
+    window.ids = [];
+    window.closes = 0;
+    window.readies = 0;
+    window.source = new EventSource('/events?channel=a');
+    window.source.onmessage = (e) => window.ids.push(e.lastEventId);
+    window.source.addEventListener('crier.ready', () => window.readies++);
+    window.source.addEventListener('crier.close', () => window.closes++);
+  });
+  await waitIn(page, () => window.readies === 1);
+  const ids = [];
+  const cut = async () => (await page.evaluate(() => window.closes)) > 0;
+  await until(async () => {
+    // One batch is far more than the outbox takes at once.
+    ids.push(...(await publishMany(server, 'a', numbered('x'.repeat(15000), 60))));
+    return (await cut()) || ids.length > 1500;
+  }, 'the stream is cut');
+  const [fence] = await publishMany(server, 'a', ['fence']);
+  await waitIn(page, (id) => window.ids.includes(id), fence);
+  assert.deepEqual(await page.evaluate(() => window.ids), [...ids, fence]);
+});
+
+test('chat between two windows', async (t) => {
+  const server = await startServer(t, ['--workers', '2']);
+  const first = await openPage(t, browser, `${server.origin}/chat.html`);
+  await first.fill('#room', 'tea');
+  await first.press('#room', 'Enter');
+  await waitIn(first, () => document.getElementById('room-view').dataset.state === 'open');
+  const me = await first.textContent('#me');
+  const second = await openPage(t, browser, `${server.origin}/chat.html?room=tea`);
+  await waitIn(second, () => document.getElementById('room-view').dataset.state === 'open');
+  const other = await second.textContent('#me');
+  assert.notEqual(me, other);
+  await waitIn(first, (who) => [...document.querySelectorAll('#messages .system')].some((e) => e.textContent.includes(`${who} joined the room`)), other);
+  await waitIn(first, () => document.getElementById('people-count').textContent === '2');
+  await first.fill('#chat-text', 'hello <img src=x onerror=alert(1)>');
+  await first.press('#chat-text', 'Enter');
+  const said = (page, kind, text) =>
+    waitIn(page, ([k, s]) => [...document.querySelectorAll(`#messages .${k} .body`)].some((e) => e.textContent === s), [kind, text]);
+  await said(first, 'mine', 'hello <img src=x onerror=alert(1)>');
+  await said(second, 'theirs', 'hello <img src=x onerror=alert(1)>');
+  await second.fill('#chat-text', 'hello back');
+  await second.click('#send');
+  await said(first, 'theirs', 'hello back');
+  await second.click('#leave');
+  await waitIn(first, (who) => [...document.querySelectorAll('#messages .system')].some((e) => e.textContent.includes(`${who} left the room`)), other);
+  await waitIn(first, () => document.getElementById('people-count').textContent === '1');
+  assert.equal(await second.isVisible('#join'), true);
+});
+
+test('who comes later sees what was said; after a restart the room is joined again', async (t) => {
+  const first = await startServer(t, ['--drain', '1s']);
+  const page = await openPage(t, browser, `${first.origin}/chat.html?room=tea`, { allow: AWAY });
+  await waitIn(page, () => document.getElementById('room-view').dataset.state === 'open');
+  await page.fill('#chat-text', 'early');
+  await page.press('#chat-text', 'Enter');
+  await page.waitForSelector('#messages .mine');
+  const later = await openPage(t, browser, `${first.origin}/chat.html?room=tea`, { allow: AWAY });
+  await waitIn(later, () => [...document.querySelectorAll('#messages .theirs .body')].some((e) => e.textContent === 'early'));
+  const before = await page.textContent('#me');
+  await first.stop();
+  await startServer(t, [], { port: first.port });
+  for (const p of [page, later]) await waitIn(p, () => document.getElementById('room-view').dataset.state === 'open');
+  await waitIn(page, (id) => document.getElementById('me').textContent !== id, before);
+  await page.fill('#chat-text', 'again');
+  await page.press('#chat-text', 'Enter');
+  await waitIn(later, () => [...document.querySelectorAll('#messages .theirs .body')].some((e) => e.textContent === 'again'));
+});
+
+test('the header says how the server is', async (t) => {
+  const server = await startServer(t);
+  const page = await openPage(t, browser, server.origin, { allow: AWAY });
+  await waitIn(page, () => document.getElementById('status').dataset.state === 'ok');
+  await waitIn(page, () => /^3 connections · up \d+ s · \d+\.\d+\.\d+$/.test(document.getElementById('status-text').textContent));
+  await server.stop();
+  await waitIn(page, () => document.getElementById('status').dataset.state === 'away');
+});
+
+test('a refused publish says why', async (t) => {
+  const server = await startServer(t, ['--max-message', '10']);
+  const page = await openPage(t, browser, server.origin, { allow: /413/ });
+  await allLive(page);
+  await page.fill('#publish-text', 'much too long for this server');
+  await page.click('#publish-button');
+  await waitIn(page, () => document.getElementById('publish-result').dataset.state === 'error');
+  assert.equal(await page.inputValue('#publish-text'), 'much too long for this server', 'the words are kept');
+});
+
+test('everything can be reached and done with the keyboard', async (t) => {
+  const server = await startServer(t);
+  const page = await openPage(t, browser, server.origin);
+  await allLive(page);
+  const reached = new Set();
+  for (let i = 0; i < 30; i++) {
+    await page.keyboard.press('Tab');
+    reached.add(await page.evaluate(() => document.activeElement.id));
+  }
+  for (const id of ['publish-text', 'publish-event', 'publish-button', 'burst-button', 'cut-sse', 'cut-ws', 'cut-poll', 'channel']) assert.ok(reached.has(id), id);
+  await page.focus('#cut-ws');
+  await page.keyboard.press('Enter');
+  await inState(page, 'ws', 'cut');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'resume-ws', 'the focus goes along');
+  await page.keyboard.press('Space');
+  await inState(page, 'ws', 'open');
+});
+
+for (const [name, options] of [
+  ['a phone', { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
+  ['dark mode', { colorScheme: 'dark' }],
+]) {
+  test(`on ${name} nothing is cut off`, async (t) => {
+    const server = await startServer(t);
+    for (const path of ['/', '/chat.html?room=a-room-with-a-very-long-name-that-goes-on-and-on-and-on']) {
+      const page = await openPage(t, browser, server.origin + path, { context: options });
+      await page.waitForSelector('#status[data-state=ok]');
+      const { wide, client } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, client: document.documentElement.clientWidth }));
+      assert.ok(wide <= client, `${path}: ${wide} > ${client}`);
+      const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const dark = background.match(/\d+/g).slice(0, 3).every((v) => Number(v) < 80);
+      assert.equal(dark, options.colorScheme === 'dark', background);
+    }
+  });
+}
