@@ -39,14 +39,6 @@ static enum err take_option(struct args *a, const struct args_option *options, s
     return ERR_OK;
 }
 
-static bool asks_for_help(int argc, char **argv)
-{
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return true;
-    return false;
-}
-
 enum err args_parse(struct args *a, const struct args_option *options, size_t n_options,
                     const char **value, int argc, char **argv)
 {
@@ -56,9 +48,6 @@ enum err args_parse(struct args *a, const struct args_option *options, size_t n_
     a->positional = argv;
     for (size_t i = 0; i < n_options; i++)
         value[i] = NULL;
-    a->help = asks_for_help(argc, argv);
-    if (a->help)
-        return ERR_OK;
     for (int i = 1; i < argc; i++) {
         if (!options_ended && strcmp(argv[i], "--") == 0) {
             options_ended = true;

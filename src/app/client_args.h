@@ -11,7 +11,6 @@ struct args_option {
 };
 
 struct args {
-    bool help;          /* --help or -h was there; nothing else was looked at */
     const char **value; /* per option, borrowed from argv; NULL when absent */
     char **positional;  /* borrowed: argv, reordered */
     int n_positional;

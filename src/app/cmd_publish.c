@@ -151,13 +151,10 @@ int cmd_publish(int argc, char **argv)
     int code;
     if (args_parse(&args, publish_options, PUBLISH_OPTIONS, value, argc, argv) != ERR_OK)
         return usage(args.error);
-    if (args.help)
-        return cmd_help(2, (char *[]){argv[0], argv[0], NULL});
     if (args.n_positional != 2)
         return usage("expected a channel and a message (- reads it from stdin)");
     if (!is_header_value(value[PUBLISH_KEY]) || !is_header_value(value[PUBLISH_TYPE]))
         return usage("--key and --content-type: expected a text without control characters");
-    json_init();
     buf_init(&input, STDIN_MAX_BYTES);
     struct slice message = slice_str(args.positional[1]);
     if (strcmp(args.positional[1], "-") != 0) {

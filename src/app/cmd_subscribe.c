@@ -10,7 +10,6 @@
 #include "client_follow.h"
 #include "client_url.h"
 #include "commands.h"
-#include "crier/json.h"
 #include "crier/rnd.h"
 
 #include <fcntl.h>
@@ -155,8 +154,6 @@ int cmd_subscribe(int argc, char **argv)
     int code = EXIT_USAGE;
     if (args_parse(&args, subscribe_options, SUBSCRIBE_OPTIONS, value, argc, argv) != ERR_OK)
         return usage(args.error);
-    if (args.help)
-        return cmd_help(2, (char *[]){argv[0], argv[0], NULL});
     follow_init(&f, args.positional, (size_t)args.n_positional, value[SUBSCRIBE_SINCE]);
     buf_init(&base_url, CLIENT_BASE_URL_MAX_BYTES);
     wrong = check(&args, value, &f);
@@ -168,7 +165,6 @@ int cmd_subscribe(int argc, char **argv)
     if (wrong) {
         usage(wrong);
     } else {
-        json_init();
         catch_signals();
         f.base_url = base_url.data;
         f.http = http_client_new(stop_pipe[0]);

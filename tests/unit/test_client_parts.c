@@ -56,10 +56,6 @@ static void bad_options_are_named(void **state)
     assert_int_equal(PARSE("a", "--url"), ERR_SYNTAX);
     assert_string_equal(args.error, "--url: found nothing after it, expected URL");
     assert_int_equal(PARSE("-u", "x"), ERR_SYNTAX);
-    assert_int_equal(PARSE("--bad", "--help"), ERR_OK);
-    assert_true(args.help);
-    assert_int_equal(PARSE("--", "--help"), ERR_OK);
-    assert_false(args.help);
 }
 
 /* Addresses */
