@@ -32,7 +32,6 @@ struct config {
     uint64_t ws_pong_ms;         /* --ws-pong: 10s after the ping */
     uint64_t request_timeout_ms; /* --request-timeout: 10s to send a request */
     uint64_t max_connections;    /* --max-connections: 0 = what descriptors allow */
-    char *web_dir; /* --web-dir: serve pages from here instead of the built-in ones; NULL */
 };
 
 struct config_error {

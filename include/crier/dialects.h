@@ -6,7 +6,7 @@
 #define CRIER_DIALECTS_H
 
 #include "crier/hub.h"
-#include "crier/ws.h"
+#include "crier/ws_codes.h"
 
 extern const struct dialect dialect_ws_json;
 extern const struct dialect dialect_ws_raw;

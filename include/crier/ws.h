@@ -13,28 +13,12 @@
 
 #include "crier/buf.h"
 #include "crier/codec.h"
+#include "crier/ws_codes.h"
 
-enum ws_opcode { WS_CONT = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
 enum ws_role {
     WS_SERVER,
     WS_CLIENT
 }; /* the server wants masked frames, the client unmasked ones */
-
-/* Close codes of the protocol (protocol.md). */
-enum ws_code {
-    WS_CODE_DONE = 1000,
-    WS_CODE_GOING_AWAY = 1001,
-    WS_CODE_PROTOCOL = 1002,
-    WS_CODE_NOT_ACCEPTED = 1003,
-    WS_CODE_NO_STATUS = 1005, /* never on the wire: the peer's Close had no code */
-    WS_CODE_NOT_UTF8 = 1007,
-    WS_CODE_POLICY = 1008,
-    WS_CODE_TOO_BIG = 1009,
-    WS_CODE_OUR_FAULT = 1011,
-    WS_CODE_TRY_LATER = 1013,
-    WS_CODE_TOO_SLOW = 4001,
-    WS_CODE_DISCONNECTED = 4002,
-};
 
 struct ws_pool; /* per worker */
 struct ws_pool *ws_pool_new(void);

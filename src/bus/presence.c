@@ -79,7 +79,7 @@ static struct member *find(const struct bus *b, const struct interest *i, uint64
 
 void presence_expect(struct bus *b, struct interest *i, struct bus_join *op)
 {
-    if (!i->options->presence && !i->options->join_leave)
+    if (!op->member.client || (!i->options->presence && !i->options->join_leave))
         return;
     op->serial = ++b->next_serial;
     struct member *m = find(b, i, op->member.client);

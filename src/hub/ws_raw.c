@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define WS_CODE_GAP 4003
-
 static void close_gap(struct session *s, const struct sub *sub, enum gap_reason reason,
                       struct position resumed)
 {

@@ -56,8 +56,6 @@ static const struct option options[] = {
      "time a client has to send its request"},
     {"max-connections", KIND_COUNT, FIELD(max_connections), "0", 0, 10000000, NULL, NULL,
      "sockets open at once; 0 = what descriptors allow"},
-    {"web-dir", KIND_TEXT, FIELD(web_dir), NULL, 0, 0, option_check_path, NULL,
-     "serve pages from this folder instead of the built-in ones"},
 };
 /* clang-format on */
 

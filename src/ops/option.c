@@ -28,12 +28,6 @@ enum err option_fail(struct config_error *e, enum err code, const char *fmt, ...
 
 /* Texts */
 
-enum err option_check_path(struct slice value, const char **expected)
-{
-    *expected = "a path";
-    return value.len > 0 ? ERR_OK : ERR_SYNTAX;
-}
-
 enum err option_check_log_level(struct slice value, const char **expected)
 {
     enum log_level level;

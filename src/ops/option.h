@@ -39,6 +39,5 @@ enum err option_fail(struct config_error *e, enum err code, const char *fmt, ...
 enum err option_check_host(struct slice value, const char **expected);
 enum err option_check_origins(struct slice value, const char **expected);
 enum err option_check_log_level(struct slice value, const char **expected);
-enum err option_check_path(struct slice value, const char **expected);
 
 #endif

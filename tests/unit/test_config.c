@@ -52,7 +52,6 @@ static void defaults_are_those_of_the_help(void **state)
     assert_int_equal(conf.ws_pong_ms, 10000);
     assert_int_equal(conf.request_timeout_ms, 10000);
     assert_int_equal(conf.max_connections, 0);
-    assert_null(conf.web_dir);
     config_release(&conf);
 }
 
@@ -82,7 +81,7 @@ static void every_kind_of_value_in_every_form(void **state)
     (void)state;
     assert_int_equal(load(ARGS("--host=0.0.0.0,::", "--workers", "3", "--max-message=1M", "--drain",
                                "90", "--ws-ping=250ms", "--history-age", "2h", "--allowed-origins",
-                               "https://a.example, http://localhost:3000", "--web-dir=/srv/a=b"),
+                               "https://a.example, http://localhost:3000"),
                           ENV("CRIER_OUTBOX_BYTES=2m", "CRIER_LOG_LEVEL=debug")),
                      ERR_OK);
     assert_string_equal(conf.host, "0.0.0.0,::");
@@ -92,7 +91,6 @@ static void every_kind_of_value_in_every_form(void **state)
     assert_int_equal(conf.ws_ping_ms, 250);
     assert_int_equal(conf.history_ms, 7200000);
     assert_string_equal(conf.allowed_origins, "https://a.example, http://localhost:3000");
-    assert_string_equal(conf.web_dir, "/srv/a=b");
     assert_int_equal(conf.outbox_bytes, 2 << 20);
     assert_string_equal(conf.log_level, "debug");
     config_release(&conf);

@@ -1,0 +1,42 @@
+/* stream.h - a session on a socket of its own: EventSource and WebSocket after the request.
+ *
+ * Nothing of the HTTP library remains: a stream is a session, a descriptor and, for a WebSocket,
+ * the protocol object. Output is pulled from the outbox, one sendmsg per turn; EPOLLOUT is armed
+ * only after the kernel has said EAGAIN. Worker thread only.
+ */
+#ifndef CRIER_STREAM_H
+#define CRIER_STREAM_H
+
+#include "crier/hub.h"
+#include "crier/loop.h"
+#include "crier/pool.h"
+#include "crier/ws.h"
+
+#define STREAM_LINGER_MS 2000   /* for the peer's FIN after ours */
+#define STREAM_WS_CLOSE_MS 5000 /* for the peer's Close after ours */
+#define STREAM_USER_TIMEOUT_MS \
+    30000 /* unacknowledged data kills the connection (TCP_USER_TIMEOUT) */
+#define STREAM_READ_BYTES (64 * 1024)
+
+/* One per worker. */
+struct stream_set {
+    struct loop *loop;
+    struct hub *hub;
+    struct ws_pool *ws_pool;
+    struct ws_limits ws_limits;
+    struct pool sse, ws;
+    _Atomic int64_t *connections; /* borrowed; counted down when a stream ends */
+    char read_buffer[STREAM_READ_BYTES];
+};
+
+enum err stream_set_new(struct loop *l, struct hub *h, const struct ws_limits *limits,
+                        _Atomic int64_t *connections, struct stream_set **out) MUST_CHECK;
+void stream_set_free(struct stream_set *set); /* no streams left */
+
+/* Takes the descriptor (also on failure: it is closed). ERR_NOMEM. */
+enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bool websocket,
+                     struct session **out) MUST_CHECK;
+/* Bytes that were read with the request (WebSocket only). */
+void stream_input(struct session *s, struct slice bytes);
+
+#endif

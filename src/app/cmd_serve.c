@@ -1,0 +1,302 @@
+/* cmd_serve.c - `crier serve`: reads the options, starts everything in order, waits for a signal,
+ * stops everything in reverse.
+ *
+ * start: options -> bus -> workers -> listeners. stop: not ready -> listeners -> clients -> workers
+ * -> bus. The main thread only waits for signals; a second one ends the process at once.
+ */
+#include "commands.h"
+#include "worker.h"
+
+#include "crier/clock.h"
+#include "crier/config.h"
+#include "crier/log.h"
+#include "crier/metrics.h"
+#include "crier/rnd.h"
+#include "crier/sock.h"
+#include "crier/version.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define WORKERS_MAX 64
+#define BACKLOG 4096
+#define BUS_LETTERS_PER_TURN 4096
+#define DESCRIPTORS_RESERVED 128 /* listeners, loops, files, and those just being turned away */
+
+struct server {
+    struct config config;
+    struct ns_table ns;
+    struct hub_options hub_options;
+    struct http_shared shared;
+    struct bus *bus;
+    struct loop *bus_loop; /* of its own thread; NULL when a worker hosts the bus */
+    pthread_t bus_thread;
+    size_t n_addrs;
+    struct sock_addr addr[FRONT_LISTENERS_MAX];
+    size_t n_workers;
+    struct worker *worker[WORKERS_MAX];
+};
+
+static int fail(const char *what, const char *detail)
+{
+    fprintf(stderr, "crier: %s: %s\n", what, detail);
+    return EXIT_FAILED;
+}
+
+/* --- options --- */
+
+static bool resolve_hosts(struct server *s)
+{
+    struct slice rest = slice_str(s->config.host), one;
+    while (slice_split(&rest, ',', &one)) {
+        char *host = slice_dup(slice_trim(one));
+        size_t n = 0;
+        enum err e = sock_resolve(host, s->config.port, s->addr + s->n_addrs,
+                                  FRONT_LISTENERS_MAX - s->n_addrs, &n);
+        free(host);
+        if (e)
+            return false;
+        s->n_addrs += n;
+    }
+    return s->n_addrs > 0;
+}
+
+static bool all_loopback(const struct server *s)
+{
+    for (size_t i = 0; i < s->n_addrs; i++)
+        if (!sock_addr_is_loopback(&s->addr[i]))
+            return false;
+    return true;
+}
+
+static void set_namespaces(struct server *s)
+{
+    const struct config *c = &s->config;
+    struct ns_options *chat;
+    ns_table_init(&s->ns);
+    chat = ns_table_entry(&s->ns, SLICE("chat"));
+    struct ns_options *all[] = {&s->ns.common, chat};
+    for (size_t i = 0; i < 2; i++) {
+        all[i]->history_messages = (uint32_t)c->history_messages;
+        all[i]->history_ms = c->history_ms;
+        all[i]->idempotency_ms = c->idempotency_ms;
+    }
+}
+
+static void set_options(struct server *s)
+{
+    const struct config *c = &s->config;
+    set_namespaces(s);
+    s->hub_options = (struct hub_options){.outbox_bytes = c->outbox_bytes,
+                                          .outbox_messages = (uint32_t)c->outbox_messages,
+                                          .message_bytes = c->max_message_bytes,
+                                          .sse_keepalive_ms = c->sse_keepalive_ms,
+                                          .sse_retry_ms = c->sse_retry_ms,
+                                          .ws_ping_ms = c->ws_ping_ms,
+                                          .ws_pong_ms = c->ws_pong_ms,
+                                          .ns = &s->ns};
+    s->shared.allowed_origins = slice_str(c->allowed_origins);
+    s->shared.loopback_only = all_loopback(s);
+    s->shared.message_bytes = c->max_message_bytes;
+    s->shared.ns = &s->ns;
+    s->shared.post_key_secret = rnd_u64();
+    s->shared.started_ms = clock_wall_ms();
+    s->n_workers = c->workers;
+    if (!s->n_workers) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        s->n_workers = cores > 0 ? (size_t)cores : 1;
+    }
+    if (s->n_workers > WORKERS_MAX)
+        s->n_workers = WORKERS_MAX;
+}
+
+static void raise_descriptors(struct server *s)
+{
+    uint64_t limit = sock_raise_descriptor_limit();
+    uint64_t clients = limit > 2 * DESCRIPTORS_RESERVED ? limit - DESCRIPTORS_RESERVED : limit / 2;
+    if (s->config.max_connections && s->config.max_connections < clients)
+        clients = s->config.max_connections;
+    s->shared.max_connections = (int64_t)clients;
+    log_info("descriptors", "limit=%llu clients=%llu", (unsigned long long)limit,
+             (unsigned long long)clients);
+}
+
+/* --- start --- */
+
+static void *run_bus(void *arg)
+{
+    loop_run(arg);
+    return NULL;
+}
+
+static enum err start_bus(struct server *s)
+{
+    enum err e = bus_new_memory(&s->ns, &s->bus);
+    if (e || s->n_workers == 1)
+        return e;
+    e = loop_new(&s->bus_loop);
+    if (!e)
+        e = bus_attach(s->bus, s->bus_loop);
+    return e;
+}
+
+static enum err start_workers(struct server *s)
+{
+    struct worker_options opt = {
+        .hub = &s->hub_options,
+        .ws_limits = {.message_bytes = s->config.max_message_bytes * 2 + 4096, .fragments = 4096},
+        .request_timeout_ms = s->config.request_timeout_ms,
+        .drain_ms = s->config.drain_ms,
+        .shared = &s->shared};
+    for (size_t i = 0; i < s->n_workers; i++) {
+        enum err e = worker_new(&opt, s->bus, s->n_workers == 1, &s->worker[i]);
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+static int listen_all(struct server *s)
+{
+    for (size_t a = 0; a < s->n_addrs; a++) {
+        char text[SOCK_ADDR_TEXT_BYTES];
+        if (s->config.port == 0 && a > 0) { /* the port the kernel chose for the first address */
+            s->addr[a].v4.sin_port = s->addr[0].v4.sin_port; /* same place in sockaddr_in6 */
+        }
+        sock_addr_text(&s->addr[a], text);
+        if (s->config.port && sock_is_taken(&s->addr[a]))
+            return fail(text, "another program listens there already; choose another --port");
+        for (size_t i = 0; i < s->n_workers; i++) {
+            int fd;
+            if (sock_listen(&s->addr[a], BACKLOG, &fd))
+                return fail(text, strerror(errno));
+            if (worker_listen(s->worker[i], fd))
+                return fail(text, "cannot watch the listening socket");
+        }
+    }
+    return EXIT_DONE;
+}
+
+static void say_listening(const struct server *s)
+{
+    for (size_t a = 0; a < s->n_addrs; a++) {
+        char text[SOCK_ADDR_TEXT_BYTES];
+        sock_addr_text(&s->addr[a], text);
+        char *colon = strrchr(text, ':');
+        *colon = '\0';
+        log_info("listening", "host=%s port=%s workers=%zu version=%s", text, colon + 1,
+                 s->n_workers, CRIER_VERSION);
+    }
+}
+
+static enum err start_threads(struct server *s)
+{
+    if (s->bus_loop && pthread_create(&s->bus_thread, NULL, run_bus, s->bus_loop))
+        return ERR_NOMEM;
+    for (size_t i = 0; i < s->n_workers; i++)
+        if (worker_start(s->worker[i]))
+            return ERR_NOMEM;
+    return ERR_OK;
+}
+
+/* --- stop --- */
+
+static void on_second_signal(int sig)
+{
+    (void)sig;
+    _exit(EXIT_FAILED);
+}
+
+static void wait_for_signal(const sigset_t *set)
+{
+    int sig = 0;
+    while (sigwait(set, &sig))
+        ;
+    log_info("stopping", "signal=%s", sig == SIGINT ? "SIGINT" : "SIGTERM");
+    signal(SIGINT, on_second_signal);
+    signal(SIGTERM, on_second_signal);
+    pthread_sigmask(SIG_UNBLOCK, set, NULL);
+}
+
+static void stop(struct server *s)
+{
+    s->shared.draining = true;
+    for (size_t i = 0; i < s->n_workers; i++)
+        worker_drain(s->worker[i]);
+    for (size_t i = 0; i < s->n_workers; i++)
+        worker_join(s->worker[i]);
+    if (s->bus_loop) {
+        loop_stop(s->bus_loop);
+        pthread_join(s->bus_thread, NULL);
+        bus_detach(s->bus);
+    }
+    for (size_t i = 0; i < s->n_workers; i++)
+        worker_free(s->worker[i]);
+    bus_free(s->bus);
+    if (s->bus_loop)
+        loop_free(s->bus_loop);
+    log_info("stopped", "published=%lld", (long long)metrics_get(M_PUBLISHED));
+}
+
+static int serve(struct server *s)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads: they inherit it */
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptors(s);
+    if (start_bus(s) || start_workers(s))
+        return fail("start", "out of memory or descriptors");
+    int code = listen_all(s);
+    if (code)
+        return code;
+    if (start_threads(s))
+        return fail("start", "no more threads can be made");
+    say_listening(s);
+    wait_for_signal(&set);
+    stop(s);
+    return EXIT_DONE;
+}
+
+static int configure(struct server *s, int argc, char **argv)
+{
+    struct config_error why;
+    enum log_level level;
+    if (config_load(&s->config, argc, argv, environ, &why)) {
+        fprintf(stderr, "crier: %s\n", why.text);
+        return EXIT_USAGE;
+    }
+    if (!log_level_parse(slice_str(s->config.log_level), &level))
+        log_set_level(level);
+    if (!resolve_hosts(s)) {
+        fprintf(stderr, "crier: --host %s: no such address\n", s->config.host);
+        return EXIT_USAGE;
+    }
+    set_options(s);
+    if (!s->shared.loopback_only && !s->config.insecure) {
+        fprintf(
+            stderr,
+            "crier: --host %s is not loopback, and no keys are configured: everyone who reaches "
+            "it could read and publish. Say --insecure if that is what you want.\n",
+            s->config.host);
+        return EXIT_USAGE;
+    }
+    return EXIT_DONE;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    static struct server s;
+    int code = configure(&s, argc, argv);
+    if (!code)
+        code = serve(&s);
+    config_release(&s.config);
+    return code;
+}

@@ -1,0 +1,110 @@
+/* status.c - health, readiness, figures. */
+#include "http_internal.h"
+
+#include "crier/clock.h"
+#include "crier/json.h"
+#include "crier/metrics.h"
+#include "crier/version.h"
+
+#define ROOMS_MAX 1000
+#define ANSWER_MAX (16u * 1024 * 1024)
+
+static void respond_text(struct http_exchange *ex, int status, struct slice json)
+{
+    struct http_response res = {
+        .status = status, .content_type = "application/json", .body = json, .body_is_static = true};
+    http_add_header(&res, "Cache-Control", "no-store");
+    if (status == 503)
+        http_add_header(&res, "Retry-After", "2");
+    http_respond(ex, &res);
+}
+
+void route_health(struct http_exchange *ex, struct slice rest)
+{
+    (void)rest;
+    respond_text(ex, 200, SLICE("{\"status\":\"ok\"}\n"));
+}
+
+void route_ready(struct http_exchange *ex, struct slice rest)
+{
+    (void)rest;
+    if (ex->server->shared->draining)
+        respond_text(ex, 503, SLICE("{\"status\":\"draining\"}\n"));
+    else
+        respond_text(ex, 200, SLICE("{\"status\":\"ready\"}\n"));
+}
+
+void route_metrics(struct http_exchange *ex, struct slice rest)
+{
+    struct buf b;
+    (void)rest;
+    buf_init(&b, ANSWER_MAX);
+    metrics_render(&b);
+    struct http_response res = {.status = 200,
+                                .content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                .body = buf_slice(&b)};
+    http_add_header(&res, "Cache-Control", "no-store");
+    http_respond(ex, &res);
+    buf_release(&b);
+}
+
+/* --- /stats --- */
+
+static void append_counts(struct buf *b, const struct http_shared *sh)
+{
+    long long sse = metrics_get(M_CLIENTS_SSE), ws = metrics_get(M_CLIENTS_WS),
+              poll = metrics_get(M_CLIENTS_POLL);
+    buf_printf(b, "{\"total_connections\":%lld,", sse + ws + poll);
+    buf_printf(b, "\"connections\":{\"sse\":%lld,\"ws\":%lld,\"poll\":%lld},", sse, ws, poll);
+    buf_printf(b, "\"published\":%lld,", (long long)metrics_get(M_PUBLISHED));
+    buf_printf(b, "\"uptime_seconds\":%llu,\"version\":\"%s\",",
+               (unsigned long long)((clock_wall_ms() - sh->started_ms) / 1000), CRIER_VERSION);
+}
+
+static void append_rooms(struct buf *b, const struct bus_channels *c)
+{
+    buf_append_str(b, "\"rooms\":{");
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (i)
+            buf_append_char(b, ',');
+        json_append_string(b, slice_str(c->info[i].name + sizeof("chat:") - 1));
+        buf_printf(b, ":%u", c->info[i].subscribers);
+    }
+    buf_append_str(b, c->more ? "},\"more_rooms\":true}\n" : "}}\n");
+}
+
+static void on_abandoned(struct http_exchange *ex)
+{
+    struct bus_channels *c = ex->route_state;
+    c->op.ctx = NULL;
+}
+
+static void on_rooms(struct bus_op *op)
+{
+    struct bus_channels *c = container_of(op, struct bus_channels, op);
+    struct http_exchange *ex = op->ctx;
+    if (ex && op->err) {
+        http_problem(ex, 503, "unavailable", "the message bus is away, try again later");
+    } else if (ex) {
+        struct buf b;
+        buf_init(&b, ANSWER_MAX);
+        append_counts(&b, ex->server->shared);
+        append_rooms(&b, c);
+        http_respond_json(ex, 200, &b);
+        buf_release(&b);
+    }
+    bus_op_free(op);
+}
+
+void route_stats(struct http_exchange *ex, struct slice rest)
+{
+    (void)rest;
+    struct bus_channels *c = bus_channels_new(on_rooms, ex);
+    c->prefix = slice_dup(SLICE("chat:"));
+    c->limit = ROOMS_MAX;
+    /* With more workers the op is on its way in another thread: only ctx may be touched, and the
+     * bus does not look at it. */
+    ex->route_state = c;
+    ex->abandoned = on_abandoned;
+    bus_submit(hub_port(ex->server->hub), &c->op);
+}

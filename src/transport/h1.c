@@ -1,0 +1,773 @@
+/* h1.c - HTTP/1.1 through libmicrohttpd (see h1.h).
+ *
+ * One small daemon serves at most H1_CONNECTIONS_PER_DAEMON connections; each daemon's epoll
+ * descriptor is nested in the worker's loop. A request goes: headers checked (NEW) -> body
+ * collected (BODY) -> routed (HANDLING) -> answered at once, or suspended until the answer is there
+ * (SUSPENDED).
+ *
+ * libmicrohttpd lets requests through that two parsers read differently (libraries.md), so what it
+ * lets us see is refused before anything is done with it, and the connection ends.
+ *
+ * Detaching a stream: the connection is suspended (which takes it out of libmicrohttpd's epoll
+ * set), its socket is duplicated for the stream, a dummy is put in its place, and the connection is
+ * resumed to be closed. libmicrohttpd shuts down and closes the dummy; nothing of it remains. The
+ * response header is ours then. A WebSocket goes through libmicrohttpd's own upgrade instead,
+ * because only that gives us the bytes a client sent along with its request.
+ */
+#include "crier/h1.h"
+
+#include "crier/clock.h"
+#include "crier/log.h"
+#include "crier/metrics.h"
+
+#include <fcntl.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum phase { NEW, BODY, HANDLING, SUSPENDED, ANSWERED, ENDED };
+
+struct h1_daemon {
+    struct h1 *h1;
+    struct list node; /* in h1->daemons, those with room first */
+    struct MHD_Daemon *mhd;
+    struct io_watch w;
+    struct timer timer; /* libmicrohttpd's own deadlines */
+    unsigned n;         /* connections inside */
+    struct list resumed; /* in h1->resumed: has connections that were resumed */
+};
+
+struct h1 {
+    struct loop *loop;
+    struct http_server *server;
+    struct stream_set *streams;
+    unsigned request_timeout_s;
+    int dummy; /* put in the place of detached sockets */
+    size_t pending;
+    struct list daemons;
+    struct list suspended; /* exchanges */
+    struct list resumed;   /* daemons to run at the end of the turn */
+    struct loop_hook hook;
+};
+
+struct h1_exchange {
+    struct http_exchange ex; /* first */
+    struct h1_daemon *daemon;
+    struct MHD_Connection *conn;
+    struct list node; /* in h1->suspended */
+    struct io_watch leave;
+    struct buf body;
+    struct MHD_Response *res;      /* owned, until it is queued */
+    struct http_stream *upgrading; /* a WebSocket that the client has not been told of */
+    const char *refusal;           /* why this request is ambiguous */
+    uint64_t content_length;
+    int status;
+    uint8_t phase;
+    bool too_large;
+    bool in_handler;
+    char uri[];
+};
+
+static struct h1_exchange *x_of(const struct http_exchange *ex)
+{
+    return (struct h1_exchange *)(uintptr_t)ex;
+}
+
+static struct h1 *h1_of(const struct h1_exchange *x)
+{
+    return x->daemon->h1;
+}
+
+/* --- running libmicrohttpd --- */
+
+static void run_daemon(struct h1_daemon *d)
+{
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    enum MHD_Result waits;
+    unsigned rounds = 0;
+    list_remove(&d->resumed);
+    do {
+        (void)MHD_run(d->mhd);
+        waits = MHD_get_timeout(d->mhd, &ms);
+    } while (waits == MHD_YES && ms == 0 && ++rounds < 4);
+    if (waits == MHD_YES)
+        timer_set(loop_timers(d->h1->loop), &d->timer, ms ? ms : 1);
+    else
+        timer_cancel(loop_timers(d->h1->loop), &d->timer);
+}
+
+static void on_daemon_ready(struct io_watch *w, uint32_t events)
+{
+    (void)events;
+    run_daemon(container_of(w, struct h1_daemon, w));
+}
+
+static void on_daemon_timer(struct timer *t)
+{
+    run_daemon(container_of(t, struct h1_daemon, timer));
+}
+
+/* Resuming only marks a connection: its daemon has to be run. Once per turn, for all that were
+ * answered in it. */
+static bool run_resumed(struct loop_hook *hook)
+{
+    struct h1 *h = container_of(hook, struct h1, hook);
+    struct list now, *n;
+    list_init(&now);
+    list_splice_back(&now, &h->resumed);
+    bool any = !list_is_empty(&now);
+    while ((n = list_pop_front(&now)))
+        run_daemon(container_of(n, struct h1_daemon, resumed));
+    return any;
+}
+
+static void run_later(struct h1_daemon *d)
+{
+    if (!list_is_linked(&d->resumed))
+        list_push_back(&d->h1->resumed, &d->resumed);
+}
+
+/* --- refusing what is ambiguous (RFC 9112 6.3, 11.2) --- */
+
+struct header_check {
+    struct h1_exchange *x;
+    unsigned content_length, transfer_encoding, host;
+};
+
+static bool is_token(const char *s, size_t n)
+{
+    static const char extra[] = "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < n; i++) {
+        char c = s[i];
+        bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!alnum && (c == '\0' || !strchr(extra, c)))
+            return false;
+    }
+    return n > 0;
+}
+
+static bool has_control(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (((unsigned char)s[i] < 0x20 && s[i] != '\t') || s[i] == 0x7f)
+            return true;
+    return false;
+}
+
+static void check_framing(struct header_check *c, struct slice name, struct slice value)
+{
+    struct h1_exchange *x = c->x;
+    if (slice_eq_nocase(name, SLICE("Content-Length"))) {
+        c->content_length++;
+        if (slice_to_u64(value, UINT64_MAX / 2, &x->content_length))
+            x->refusal = "Content-Length must be a decimal number";
+    } else if (slice_eq_nocase(name, SLICE("Transfer-Encoding"))) {
+        c->transfer_encoding++;
+        if (!slice_eq_nocase(value, SLICE("chunked")))
+            x->refusal = "Transfer-Encoding may only be chunked";
+    } else if (slice_eq_nocase(name, SLICE("Host"))) {
+        c->host++;
+    }
+}
+
+static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                    size_t name_len, const char *value, size_t value_len)
+{
+    struct header_check *c = cls;
+    (void)kind;
+    if (!is_token(name, name_len))
+        c->x->refusal = "a header name has a character that is not allowed";
+    else if (has_control(value, value_len))
+        c->x->refusal = "a header value has a control character";
+    else
+        check_framing(c, slice_of(name, name_len), slice_of(value, value_len));
+    return c->x->refusal ? MHD_NO : MHD_YES;
+}
+
+static bool takes_body(enum http_method m)
+{
+    return m != HTTP_GET && m != HTTP_HEAD && m != HTTP_OPTIONS;
+}
+
+static void check_request(struct h1_exchange *x, const char *version)
+{
+    struct header_check c = {.x = x};
+    (void)MHD_get_connection_values_n(x->conn, MHD_HEADER_KIND, check_header, &c);
+    if (x->refusal)
+        return;
+    if (c.content_length > 1 || c.transfer_encoding > 1 || c.host > 1)
+        x->refusal = "Content-Length, Transfer-Encoding and Host may be given once";
+    else if (c.content_length && c.transfer_encoding)
+        x->refusal = "Content-Length and Transfer-Encoding exclude each other";
+    else if (!c.host && strcmp(version, "HTTP/1.0") != 0)
+        x->refusal = "Host is missing";
+    else if (!takes_body(x->ex.method) && (x->content_length || c.transfer_encoding))
+        x->refusal = "GET, HEAD and OPTIONS take no body here";
+    else if (has_control(x->uri, strlen(x->uri)))
+        x->refusal = "the request target has a control character";
+}
+
+/* --- answering --- */
+
+static struct slice get_header(const struct http_exchange *ex, const char *name)
+{
+    const char *value = NULL;
+    size_t n = 0;
+    if (MHD_lookup_connection_value_n(x_of(ex)->conn, MHD_HEADER_KIND, name, strlen(name), &value,
+                                      &n) != MHD_YES)
+        return SLICE_NONE;
+    return slice_trim(slice_of(value, n));
+}
+
+static struct MHD_Response *make_response(const struct http_response *res)
+{
+    enum MHD_ResponseMemoryMode mode =
+        res->body_is_static ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_COPY;
+    struct MHD_Response *r = MHD_create_response_from_buffer(
+        res->body.len, (void *)(uintptr_t)(res->body.len ? res->body.ptr : ""), mode);
+    if (!r)
+        return NULL;
+    bool ok = !res->content_type ||
+              MHD_add_response_header(r, "Content-Type", res->content_type) == MHD_YES;
+    for (unsigned i = 0; ok && i < res->n_headers; i++)
+        ok = MHD_add_response_header(r, res->header[i].name, res->header[i].value) == MHD_YES;
+    if (ok && res->close)
+        ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES;
+    if (ok)
+        return r;
+    MHD_destroy_response(r);
+    return NULL;
+}
+
+/* Lets libmicrohttpd call the handler again, with the phase that is set now. */
+static void resume(struct h1_exchange *x)
+{
+    if (x->in_handler)
+        return;
+    loop_unwatch(h1_of(x)->loop, &x->leave);
+    list_remove(&x->node);
+    h1_of(x)->pending--;
+    MHD_resume_connection(x->conn);
+    run_later(x->daemon);
+}
+
+static void respond(struct http_exchange *ex, const struct http_response *res)
+{
+    struct h1_exchange *x = x_of(ex);
+    struct http_response copy = *res;
+    copy.close = res->close || ex->server->shared->draining;
+    x->res = make_response(&copy);
+    x->status = res->status;
+    x->phase = x->res ? ANSWERED : ENDED;
+    resume(x);
+}
+
+static enum MHD_Result queue_answer(struct h1_exchange *x)
+{
+    enum MHD_Result r = MHD_queue_response(x->conn, (unsigned)x->status, x->res);
+    MHD_destroy_response(x->res);
+    x->res = NULL;
+    return r;
+}
+
+static enum MHD_Result refuse(struct h1_exchange *x, int status, const char *code,
+                              const char *detail)
+{
+    struct buf b;
+    struct http_response res = {
+        .status = status, .content_type = "application/problem+json", .close = true};
+    buf_init(&b, 4096);
+    http_problem_text(&b, status, code, detail);
+    res.body = buf_slice(&b);
+    x->res = make_response(&res);
+    x->status = status;
+    buf_release(&b);
+    return x->res ? queue_answer(x) : MHD_NO;
+}
+
+/* --- streams --- */
+
+static int connection_fd(const struct h1_exchange *x)
+{
+    return MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
+static void append_head(struct buf *b, const struct http_response *head)
+{
+    char date[64];
+    time_t now = (time_t)(clock_wall_ms() / 1000);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n", head->status,
+               http_status_text(head->status), date, head->content_type);
+    for (unsigned i = 0; i < head->n_headers; i++)
+        buf_printf(b, "%s: %s\r\n", head->header[i].name, head->header[i].value);
+    buf_append_str(b, "Connection: close\r\n\r\n");
+}
+
+static void begin_stream(struct h1_exchange *x, int fd, const struct http_response *head,
+                         struct http_stream *st)
+{
+    struct session *s;
+    struct buf b;
+    if (stream_open(h1_of(x)->streams, fd, st->dialect, false, &s)) {
+        st->cancel(st);
+        return;
+    }
+    buf_init(&b, 64 * 1024);
+    append_head(&b, head);
+    session_push(s, buf_slice(&b), SLICE_NONE);
+    buf_release(&b);
+    st->open(st, s);
+}
+
+static void detach_stream(struct http_exchange *ex, const struct http_response *head,
+                          struct http_stream *st)
+{
+    struct h1_exchange *x = x_of(ex);
+    int fd = connection_fd(x);
+    BUG_ON(!x->in_handler);
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    x->phase = ENDED;
+    if (own < 0) { /* out of descriptors: the client reconnects */
+        metrics_inc(M_ACCEPT_FAILED);
+        st->cancel(st);
+        return;
+    }
+    MHD_suspend_connection(x->conn);
+    BUG_ON(dup2(h1_of(x)->dummy, fd) < 0);
+    begin_stream(x, own, head, st);
+    MHD_resume_connection(x->conn);
+    run_later(x->daemon);
+}
+
+static bool has_token(struct slice list, struct slice want)
+{
+    struct slice one;
+    while (slice_split(&list, ',', &one))
+        if (slice_eq_nocase(slice_trim(one), want))
+            return true;
+    return false;
+}
+
+static enum http_upgrade get_upgrade(const struct http_exchange *ex)
+{
+    char accept[29];
+    if (ex->method != HTTP_GET || !has_token(get_header(ex, "Connection"), SLICE("upgrade")) ||
+        !has_token(get_header(ex, "Upgrade"), SLICE("websocket")))
+        return HTTP_UPGRADE_NONE;
+    if (!slice_eq(get_header(ex, "Sec-WebSocket-Version"), SLICE("13")))
+        return HTTP_UPGRADE_BAD_VERSION;
+    if (ws_accept_key(get_header(ex, "Sec-WebSocket-Key"), accept))
+        return HTTP_UPGRADE_BAD_KEY;
+    return HTTP_UPGRADE_OK;
+}
+
+static void on_upgraded(void *cls, struct MHD_Connection *conn, void *req_cls, const char *extra,
+                        size_t extra_len, MHD_socket sock, struct MHD_UpgradeResponseHandle *urh)
+{
+    struct h1_exchange *x = cls;
+    struct http_stream *st = x->upgrading;
+    struct session *s;
+    (void)conn;
+    (void)req_cls;
+    x->upgrading = NULL;
+    int fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+    if (fd < 0 || stream_open(h1_of(x)->streams, fd, st->dialect, true, &s)) {
+        metrics_inc(M_ACCEPT_FAILED);
+        st->cancel(st);
+    } else {
+        st->open(st, s);
+        stream_input(s, slice_of(extra, extra_len));
+    }
+    /* Closes libmicrohttpd's descriptor without shutting the connection down. */
+    (void)MHD_upgrade_action(urh, MHD_UPGRADE_ACTION_CLOSE);
+    run_later(x->daemon);
+}
+
+static bool add_upgrade_headers(struct MHD_Response *r, const struct http_response *head,
+                                const char *accept)
+{
+    bool ok = MHD_add_response_header(r, "Upgrade", "websocket") == MHD_YES &&
+              MHD_add_response_header(r, "Sec-WebSocket-Accept", accept) == MHD_YES;
+    for (unsigned i = 0; ok && i < head->n_headers; i++)
+        ok = MHD_add_response_header(r, head->header[i].name, head->header[i].value) == MHD_YES;
+    return ok;
+}
+
+static void upgrade_websocket(struct http_exchange *ex, const struct http_response *head,
+                              struct http_stream *st)
+{
+    struct h1_exchange *x = x_of(ex);
+    char accept[29];
+    BUG_ON(ws_accept_key(get_header(ex, "Sec-WebSocket-Key"), accept)); /* get_upgrade said OK */
+    x->res = MHD_create_response_for_upgrade(on_upgraded, x);
+    if (x->res && !add_upgrade_headers(x->res, head, accept)) {
+        MHD_destroy_response(x->res);
+        x->res = NULL;
+    }
+    x->status = 101;
+    x->phase = x->res ? ANSWERED : ENDED;
+    if (x->res)
+        x->upgrading = st;
+    else
+        st->cancel(st);
+    resume(x);
+}
+
+static const struct http_exchange_ops exchange_ops = {.header = get_header,
+                                                      .respond = respond,
+                                                      .stream = detach_stream,
+                                                      .upgrade = get_upgrade,
+                                                      .websocket = upgrade_websocket};
+
+/* --- one request --- */
+
+static enum http_method method_of(const char *m)
+{
+    static const struct {
+        const char *name;
+        enum http_method method;
+    } known[] = {{"GET", HTTP_GET},
+                 {"POST", HTTP_POST},
+                 {"HEAD", HTTP_HEAD},
+                 {"OPTIONS", HTTP_OPTIONS},
+                 {"DELETE", HTTP_DELETE}};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(m, known[i].name) == 0)
+            return known[i].method;
+    return HTTP_OTHER;
+}
+
+/* Path and query of the request target; the absolute form (RFC 9112 3.2.2) loses its authority. */
+static void split_target(struct h1_exchange *x)
+{
+    struct slice target = slice_str(x->uri), path;
+    if (slice_starts_with(target, SLICE("http://"))) {
+        const char *slash = strchr(x->uri + 7, '/');
+        target = slash ? slice_str(slash) : SLICE("/");
+    }
+    (void)slice_split(&target, '?', &path);
+    x->ex.path = path;
+    x->ex.query = target;
+}
+
+/* The first the request is heard of: libmicrohttpd gives the target as it was sent. */
+static void *on_uri(void *cls, const char *uri, struct MHD_Connection *conn)
+{
+    struct h1_daemon *d = cls;
+    size_t n = strlen(uri);
+    struct h1_exchange *x = calloc(1, sizeof(*x) + n + 1);
+    if (!x)
+        return NULL; /* the handler ends the connection */
+    memcpy(x->uri, uri, n);
+    x->daemon = d;
+    x->conn = conn;
+    x->ex.ops = &exchange_ops;
+    x->ex.server = d->h1->server;
+    x->leave.fd = -1;
+    list_init(&x->node);
+    buf_init(&x->body, H1_BODY_MAX_BYTES);
+    return x;
+}
+
+static void on_left(struct io_watch *w, uint32_t events)
+{
+    struct h1_exchange *x = container_of(w, struct h1_exchange, leave);
+    if (!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+        return;
+    x->phase = ENDED;
+    if (x->ex.abandoned)
+        x->ex.abandoned(&x->ex);
+    x->ex.abandoned = NULL;
+    resume(x);
+}
+
+/* libmicrohttpd stops watching a suspended connection, so a client that leaves would stay
+ * until the timeout. Watch the socket ourselves; edge-triggered, because the half-closed state
+ * persists and a level-triggered event would spin the loop. */
+static void suspend(struct h1_exchange *x)
+{
+    struct h1 *h = h1_of(x);
+    x->phase = SUSPENDED;
+    MHD_suspend_connection(x->conn);
+    list_push_back(&h->suspended, &x->node);
+    h->pending++;
+    x->leave = (struct io_watch){.fd = connection_fd(x), .ready = on_left};
+    if (loop_watch(h->loop, &x->leave, EPOLLRDHUP | EPOLLET))
+        log_warn("unwatched_request", "reason=\"no descriptors or memory left\"");
+}
+
+static enum MHD_Result handle(struct h1_exchange *x)
+{
+    if (x->too_large)
+        return refuse(x, 413, "too_large", "the body is larger than 1 MiB");
+    split_target(x);
+    x->ex.body = buf_slice(&x->body);
+    x->phase = HANDLING;
+    x->in_handler = true;
+    http_handle(&x->ex);
+    x->in_handler = false;
+    switch (x->phase) {
+    case ANSWERED:
+        return queue_answer(x);
+    case HANDLING:
+        suspend(x);
+        return MHD_YES;
+    default:
+        /* Detached and resumed: the handler is called once more and says no. */
+        return MHD_YES;
+    }
+}
+
+static enum MHD_Result take_body(struct h1_exchange *x, const char *data, size_t *size)
+{
+    if (!x->too_large)
+        buf_append(&x->body, slice_of(data, *size));
+    if (x->body.failed) {
+        metrics_inc(M_BAD_TOO_LARGE);
+        x->too_large = true;
+        buf_release(&x->body);
+    }
+    *size = 0;
+    return MHD_YES;
+}
+
+static enum MHD_Result begin(struct h1_exchange *x, const char *method, const char *version)
+{
+    x->ex.method = method_of(method);
+    check_request(x, version);
+    if (x->refusal) {
+        metrics_inc(M_BAD_AMBIGUOUS);
+        return refuse(x, 400, "bad_request", x->refusal);
+    }
+    if (x->content_length > H1_DISCARD_MAX_BYTES) {
+        metrics_inc(M_BAD_TOO_LARGE);
+        return refuse(x, 413, "too_large", "the body is larger than 1 MiB");
+    }
+    x->phase = BODY;
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *size, void **req_cls)
+{
+    struct h1_exchange *x = *req_cls;
+    (void)cls;
+    (void)conn;
+    (void)url;
+    if (!x)
+        return MHD_NO;
+    switch (x->phase) {
+    case NEW:
+        return begin(x, method, version);
+    case BODY:
+        return *size ? take_body(x, data, size) : handle(x);
+    case ANSWERED:
+        return queue_answer(x);
+    default:
+        return MHD_NO;
+    }
+}
+
+static void on_completed(void *cls, struct MHD_Connection *conn, void **req_cls,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct h1_exchange *x = *req_cls;
+    (void)cls;
+    (void)conn;
+    (void)why;
+    if (!x)
+        return;
+    *req_cls = NULL;
+    BUG_ON(list_is_linked(&x->node));
+    if (x->upgrading)
+        x->upgrading->cancel(x->upgrading);
+    if (x->res)
+        MHD_destroy_response(x->res);
+    http_exchange_release(&x->ex);
+    buf_release(&x->body);
+    free(x);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_cls,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct h1_daemon *d = cls;
+    (void)conn;
+    (void)socket_cls;
+    if (what != MHD_CONNECTION_NOTIFY_CLOSED)
+        return;
+    d->n--;
+    metrics_dec(M_CONNECTIONS);
+    d->h1->server->shared->connections--;
+}
+
+/* --- daemons --- */
+
+static void on_mhd_log(void *cls, const char *fmt, va_list ap)
+{
+    char text[256];
+    (void)cls;
+    if (log_get_level() < LOG_DEBUG)
+        return;
+    vsnprintf(text, sizeof(text), fmt, ap);
+    log_debug("libmicrohttpd", "text=%s", log_quote(slice_trim(slice_str(text))));
+}
+
+static struct MHD_Daemon *start_mhd(struct h1_daemon *d)
+{
+    unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+                     MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG;
+    struct MHD_OptionItem strict[] = {
+#if MHD_VERSION >= 0x01000000
+        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL},
+#else
+        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+#endif
+        {MHD_OPTION_END, 0, NULL}
+    };
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, d, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)H1_CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_CONNECTION_LIMIT, 2u * H1_CONNECTIONS_PER_DAEMON, MHD_OPTION_CONNECTION_TIMEOUT,
+        d->h1->request_timeout_s, MHD_OPTION_URI_LOG_CALLBACK, on_uri, d,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, d, MHD_OPTION_ARRAY, strict, MHD_OPTION_END);
+}
+
+static void daemon_free(struct h1_daemon *d)
+{
+    loop_unwatch(d->h1->loop, &d->w);
+    timer_cancel(loop_timers(d->h1->loop), &d->timer);
+    if (d->mhd)
+        MHD_stop_daemon(d->mhd);
+    list_remove(&d->node);
+    list_remove(&d->resumed);
+    free(d);
+}
+
+static struct h1_daemon *daemon_new(struct h1 *h)
+{
+    struct h1_daemon *d = calloc(1, sizeof(*d));
+    if (!d)
+        return NULL;
+    d->h1 = h;
+    list_init(&d->node);
+    list_init(&d->resumed);
+    timer_init(&d->timer, on_daemon_timer);
+    d->mhd = start_mhd(d);
+    if (!d->mhd)
+        goto fail;
+    d->w.fd = MHD_get_daemon_info(d->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    d->w.ready = on_daemon_ready;
+    if (loop_watch(h->loop, &d->w, EPOLLIN))
+        goto fail;
+    list_push_front(&h->daemons, &d->node);
+    return d;
+fail:
+    daemon_free(d);
+    return NULL;
+}
+
+static struct h1_daemon *daemon_with_room(struct h1 *h)
+{
+    list_for_each (it, &h->daemons) {
+        struct h1_daemon *d = container_of(it, struct h1_daemon, node);
+        if (d->n < H1_CONNECTIONS_PER_DAEMON)
+            return d;
+    }
+    return daemon_new(h);
+}
+
+void h1_add_connection(struct h1 *h, int fd, const struct sock_addr *peer)
+{
+    struct h1_daemon *d = daemon_with_room(h);
+    if (!d) {
+        metrics_inc(M_ACCEPT_FAILED);
+        metrics_dec(M_CONNECTIONS);
+        h->server->shared->connections--;
+        close(fd);
+        return;
+    }
+    d->n++;
+    if (MHD_add_connection(d->mhd, fd, &peer->any, peer->len) != MHD_YES) {
+        /* It has closed the descriptor, and told nobody. */
+        d->n--;
+        metrics_inc(M_ACCEPT_FAILED);
+        metrics_dec(M_CONNECTIONS);
+        h->server->shared->connections--;
+        return;
+    }
+    run_later(d);
+}
+
+size_t h1_pending(const struct h1 *h)
+{
+    return h->pending;
+}
+
+enum err h1_new(struct loop *l, struct http_server *server, struct stream_set *streams,
+                uint64_t request_timeout_ms, struct h1 **out)
+{
+    struct h1 *h = calloc(1, sizeof(*h));
+    int pair[2];
+    if (!h)
+        return ERR_NOMEM;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+        free(h);
+        return ERR_NOMEM;
+    }
+    close(pair[1]);
+    h->dummy = pair[0];
+    h->loop = l;
+    h->server = server;
+    h->streams = streams;
+    h->request_timeout_s = (unsigned)((request_timeout_ms + 999) / 1000);
+    list_init(&h->daemons);
+    list_init(&h->suspended);
+    list_init(&h->resumed);
+    h->hook.run = run_resumed;
+    loop_add_hook(l, &h->hook);
+    *out = h;
+    return ERR_OK;
+}
+
+/* libmicrohttpd aborts when it is stopped with suspended connections. */
+static void end_suspended(struct h1 *h)
+{
+    struct list *n;
+    while ((n = h->suspended.next) != &h->suspended) {
+        struct h1_exchange *x = container_of(n, struct h1_exchange, node);
+        x->phase = ENDED;
+        if (x->ex.abandoned)
+            x->ex.abandoned(&x->ex);
+        x->ex.abandoned = NULL;
+        resume(x);
+    }
+    list_for_each (it, &h->daemons) {
+        struct h1_daemon *d = container_of(it, struct h1_daemon, node);
+        run_daemon(d);
+    }
+}
+
+void h1_free(struct h1 *h)
+{
+    struct list *n;
+    if (!h)
+        return;
+    end_suspended(h);
+    while ((n = h->daemons.next) != &h->daemons)
+        daemon_free(container_of(n, struct h1_daemon, node));
+    loop_remove_hook(h->loop, &h->hook);
+    close(h->dummy);
+    free(h);
+}
