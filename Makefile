@@ -81,7 +81,7 @@ run: ## install what is missing, build, serve the demo on http://localhost:8080
 
 test: ## install what is missing, build, run all tests
 	@tests/tools/need install build unit net
-	@$(MAKE) --no-print-directory -s all unit sim net
+	@$(MAKE) --no-print-directory -s -k all unit sim net
 
 # Each program says its own result; a failure does not hide the others'.
 define run_programs
