@@ -24,6 +24,7 @@ function element(tag, className, text) {
 }
 
 function colour(client) {
+  if (client === me) return 'colour-me';
   let sum = 0;
   for (const c of client) sum = (sum * 31 + c.codePointAt(0)) >>> 0;
   return `colour-${sum % COLOURS}`;
@@ -87,6 +88,22 @@ async function showPeople() {
   } catch {
     // The next notice asks again.
   }
+}
+
+// Rooms with somebody in them, to be joined with a click.
+function showRooms(stats) {
+  const rooms = Object.entries(stats.rooms).sort((a, b) => b[1] - a[1]).slice(0, 12);
+  $('rooms').hidden = rooms.length === 0;
+  $('rooms-list').replaceChildren(
+    ...rooms.map(([name, people]) => {
+      const li = element('li');
+      const link = element('a', 'button', name);
+      link.href = `/chat.html?room=${encodeURIComponent(name)}`;
+      link.append(element('span', 'people-in', people));
+      li.append(link);
+      return li;
+    }),
+  );
 }
 
 // ---- the connection ----------------------------------------------------------------------------
@@ -185,10 +202,10 @@ $('leave').addEventListener('click', () => {
 });
 $('chat-form').addEventListener('submit', (e) => {
   e.preventDefault();
-  if ($('room-view').dataset.state !== 'open') return;
+  if ($('room-view').dataset.state !== 'open' || !$('chat-text').value) return;
   socket.send(JSON.stringify({ content: $('chat-text').value }));
   $('chat-text').value = '';
 });
 addEventListener('popstate', follow);
 follow();
-watchStatus();
+watchStatus(showRooms);

@@ -143,7 +143,6 @@ class Column {
   }
 
   row(row) {
-    this.part.empty.hidden = true;
     this.part.log.prepend(row);
     if (this.part.log.childElementCount > LOG_ROWS) this.part.log.lastElementChild.remove();
   }
@@ -355,6 +354,7 @@ async function publishForm(e) {
   const text = document.getElementById('publish-text');
   const event = document.getElementById('publish-event').value.trim();
   const sent = text.value;
+  if (!sent) return text.focus();
   const done = await publish(
     url('/publish', { channel: CHANNEL, event }),
     { body: sent, headers: { 'Content-Type': 'text/plain; charset=utf-8' } },

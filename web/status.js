@@ -14,7 +14,7 @@ function show(state, text) {
   document.getElementById('status-text').textContent = text;
 }
 
-export async function refreshStatus() {
+export async function refreshStatus(onStats) {
   const giveUp = new AbortController();
   const timer = setTimeout(() => giveUp.abort(), EVERY_MS - 500);
   try {
@@ -22,6 +22,7 @@ export async function refreshStatus() {
     if (!answer.ok) throw new Error(String(answer.status));
     const stats = await answer.json();
     const n = stats.total_connections;
+    onStats?.(stats);
     show('ok', `${n} ${n === 1 ? 'connection' : 'connections'} · up ${duration(stats.uptime_seconds)} · ${stats.version}`);
   } catch {
     show('away', 'server not reachable');
@@ -30,9 +31,9 @@ export async function refreshStatus() {
   }
 }
 
-export function watchStatus() {
-  refreshStatus();
+export function watchStatus(onStats) {
+  refreshStatus(onStats);
   // A hidden page must not keep one of the browser's six connections to this host busy.
-  setInterval(() => document.hidden || refreshStatus(), EVERY_MS);
-  document.addEventListener('visibilitychange', () => document.hidden || refreshStatus());
+  setInterval(() => document.hidden || refreshStatus(onStats), EVERY_MS);
+  document.addEventListener('visibilitychange', () => document.hidden || refreshStatus(onStats));
 }

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
 import { launch, openPage, waitIn } from './lib/browser.js';
 import { history, numbered, publish, publishMany } from './lib/http.js';
+import { startRelay } from './lib/relay.js';
 import { startServer } from './lib/server.js';
-import { until } from './lib/wait.js';
 
 const COLUMNS = ['sse', 'ws', 'poll'];
 // What Chromium itself writes when a server goes away under its requests.
@@ -159,30 +159,45 @@ test('a server that was killed: the browser\'s own EventSource reconnects, from 
   assert.deepEqual(await page.evaluate(() => window.seen), ['crier.ready', 'one', 'crier.ready', 'crier.gap epoch', 'two']);
 });
 
-test('a stream that the server ends is resumed by the browser without loss', async (t) => {
-  // Too slow is the one way to be cut by a running server: the page stops reading while it is busy.
-  const server = await startServer(t, ['--sse-retry', '200ms', '--outbox-bytes', '64k', '--history', '2000']);
-  const page = await openPage(t, browser, `${server.origin}/favicon.svg`, { allow: AWAY });
+test('a connection that was cut: the browser\'s own EventSource goes on without loss', async (t) => {
+  const server = await startServer(t, ['--sse-retry', '200ms', '--history', '2000']);
+  const relay = await startRelay(t, server);
+  const page = await openPage(t, browser, `${relay.origin}/favicon.svg`, { allow: AWAY });
   await page.evaluate(() => {
     window.ids = [];
-    window.closes = 0;
-    window.readies = 0;
+    window.seen = [];
     window.source = new EventSource('/events?channel=a');
     window.source.onmessage = (e) => window.ids.push(e.lastEventId);
-    window.source.addEventListener('crier.ready', () => window.readies++);
-    window.source.addEventListener('crier.close', () => window.closes++);
+    for (const type of ['crier.ready', 'crier.gap']) window.source.addEventListener(type, () => window.seen.push(type));
   });
-  await waitIn(page, () => window.readies === 1);
-  const ids = [];
-  const cut = async () => (await page.evaluate(() => window.closes)) > 0;
-  await until(async () => {
-    // One batch is far more than the outbox takes at once.
-    ids.push(...(await publishMany(server, 'a', numbered('x'.repeat(15000), 60))));
-    return (await cut()) || ids.length > 1500;
-  }, 'the stream is cut');
-  const [fence] = await publishMany(server, 'a', ['fence']);
-  await waitIn(page, (id) => window.ids.includes(id), fence);
-  assert.deepEqual(await page.evaluate(() => window.ids), [...ids, fence]);
+  const published = [];
+  for (let cuts = 1; cuts <= 3; cuts++) {
+    await waitIn(page, (n) => window.seen.length === n, cuts);
+    published.push(...(await publishMany(server, 'a', numbered(`live ${cuts} `, 5))));
+    await waitIn(page, (id) => window.ids.includes(id), published.at(-1));
+    relay.cut();
+    published.push(...(await publishMany(server, 'a', numbered(`missed ${cuts} `, 5))));
+  }
+  await waitIn(page, (id) => window.ids.includes(id), published.at(-1));
+  assert.deepEqual(await page.evaluate(() => window.ids), published);
+  assert.deepEqual(await page.evaluate(() => window.seen), Array(4).fill('crier.ready'));
+});
+
+test('connections that were cut: the three columns of the page agree again', async (t) => {
+  const server = await startServer(t, ['--sse-retry', '200ms']);
+  const relay = await startRelay(t, server);
+  const page = await openPage(t, browser, relay.origin, { allow: AWAY });
+  await allLive(page);
+  await publish(server, 'demo', 'before');
+  for (const c of COLUMNS) await hasCount(page, c, 1);
+  relay.cut();
+  await publishMany(server, 'demo', ['missed 1', 'missed 2']);
+  for (const c of COLUMNS) {
+    await hasCount(page, c, 3);
+    assert.deepEqual(await texts(page, c), ['before', 'missed 1', 'missed 2']);
+  }
+  await verdict(page, 'same');
+  assert.equal(await page.$$eval('.log .gap', (g) => g.length), 0);
 });
 
 test('chat between two windows', async (t) => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import net from 'node:net';
 import test from 'node:test';
 import { get, history, numbered, publish, publishMany } from './lib/http.js';
+import { startRelay } from './lib/relay.js';
 import { parseLogLine, run, Server, spawnCrier, startServer } from './lib/server.js';
 import { atEnd, guard, Queue, until } from './lib/wait.js';
 
@@ -250,33 +251,14 @@ for (const transport of ['sse', 'ws', 'poll']) {
 
 test('subscribe resumes where it was when only the connection is lost', async (t) => {
   const server = await startServer(t);
-  // A relay that the test can cut.
-  const links = new Set();
-  const relay = net.createServer((near) => {
-    const far = net.connect(server.port, '127.0.0.1');
-    links.add(near);
-    near.on('error', () => {});
-    far.on('error', () => {});
-    near.pipe(far).pipe(near);
-    near.on('close', () => {
-      links.delete(near);
-      far.destroy();
-    });
-    far.on('close', () => near.destroy());
-  });
-  relay.listen(0, '127.0.0.1');
-  await new Promise((done) => relay.once('listening', done));
-  atEnd(t, () => {
-    relay.close();
-    for (const link of links) link.destroy();
-  });
+  const relay = await startRelay(t, server);
   for (const transport of ['sse', 'ws', 'poll']) {
     const channel = `over-${transport}`;
-    const sub = subscribe(t, ['--url', `http://127.0.0.1:${relay.address().port}`, '--transport', transport, channel]);
+    const sub = subscribe(t, ['--url', relay.origin, '--transport', transport, channel]);
     await listeners(server, channel, 1);
     await publish(server, channel, '1');
     assert.equal(await sub.lines.next(), '1');
-    for (const link of links) link.resetAndDestroy?.() ?? link.destroy();
+    relay.cut();
     await publishMany(server, channel, ['2', '3']);
     assert.deepEqual(await sub.lines.take(2), ['2', '3']);
     assert.doesNotMatch(sub.stderr, /gap in/);

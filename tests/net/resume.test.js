@@ -78,8 +78,9 @@ for (const transport of TRANSPORTS) {
     const server = await startServer(t, ['--history', '5']);
     const ids = await publishMany(server, 'a', numbered('m', 10));
     const listener = await listen(t, server, transport, ['a'], ids[1]);
+    const first = await listener.next(); // a poll asks only now
     await publish(server, 'a', 'live');
-    assert.deepEqual(await dataThrough(listener, 'live'), [
+    assert.deepEqual([first, ...(await dataThrough(listener, 'live'))], [
       { gap: { channel: 'a', reason: 'expired', since: ids[1], cursor: ids[4] } },
       'm5', 'm6', 'm7', 'm8', 'm9', 'live',
     ]);
@@ -190,7 +191,7 @@ test('npm eventsource reconnects with Last-Event-ID after the server restarted, 
 test('a cursor that is malformed is refused on every transport', async (t) => {
   const server = await startServer(t);
   const good = await publish(server, 'a', 'x');
-  for (const bad of ['!', 'x', 'a b', `${good}~`, `~${good}`, `${good}~~${good}`, good.slice(0, 9), `${good}${'0'.repeat(30)}`, '%00', good.replace(/^./, '.'), 'ä', '"', `${good}~${good}`]) {
+  for (const bad of ['!', 'x', 'a b', `${good}~`, `~${good}`, `${good}~~${good}`, good.slice(0, 9), `${good}${'0'.repeat(30)}`, '%00', good.replace(/^./, '.'), 'ä', '"']) {
     for (const path of ['/events', '/poll']) {
       const answer = await request(server, `${path}?channel=a&since=${encodeURIComponent(bad)}`);
       assert.deepEqual([answer.status, answer.json().code], [400, 'bad_cursor'], `${path} ${bad}`);

@@ -11,7 +11,7 @@ import { atEnd, GUARD_MS, guard, until } from './wait.js';
 const TESTS = fileURLToPath(new URL('../..', import.meta.url));
 export const BIN = resolve(TESTS, process.env.CRIER_BIN || '../build/crier');
 
-const SANITIZER = /(Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer|runtime error:|bug at |BUG_ON/;
+const SANITIZER = /(Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer|runtime error:|event=bug/;
 
 // Nothing of the caller's settings may reach the server.
 export function cleanEnv(extra = {}) {

@@ -9,7 +9,7 @@ export class WsClient {
     this.frames = new Queue(`the WebSocket ${url}`);
     this.pings = new Queue('pings');
     this.refs = 0;
-    this.closed = new Promise((resolve) => {
+    this.ending = new Promise((resolve) => {
       this.socket.on('close', (code, reason) => {
         const how = { code, reason: reason.toString() };
         this.frames.end(new Error(`${url} was closed with ${code} ${reason}`));
@@ -19,6 +19,11 @@ export class WsClient {
     this.socket.on('message', (data, isBinary) => this.frames.push(isBinary ? data : data.toString()));
     this.socket.on('ping', (data) => this.pings.push(data));
     this.socket.on('error', (e) => (this.error = e));
+  }
+
+  // {code, reason} of the close.
+  get closed() {
+    return guard(this.ending, `${this.socket.url} to be closed`);
   }
 
   async opened() {
@@ -68,7 +73,7 @@ export class WsClient {
 
   async close(code = 1000) {
     this.socket.close(code);
-    return guard(this.closed, 'the WebSocket to close');
+    return this.closed;
   }
 }
 
