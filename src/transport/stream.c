@@ -53,6 +53,8 @@ static void watch_again(struct stream *st)
 {
     bool reading = st->s.state != SESSION_OPEN || session_wants_reading(&st->s);
     uint32_t events = (reading ? (uint32_t)EPOLLIN : 0) | (st->blocked ? (uint32_t)EPOLLOUT : 0);
+    if (!events)
+        events = EPOLLET; /* still hears of a reset, once */
     loop_rewatch(st->set->loop, &st->w, events);
 }
 
