@@ -47,6 +47,9 @@ enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_CLOSED };
 struct session_ops {
     /* Something is waiting (or the session is closing): write. At the end of a turn. */
     void (*flush)(struct session *s);
+    /* The outbox is full: write now what the client takes, end nothing (session_cut at most).
+     * NULL where that makes no sense. */
+    void (*relieve)(struct session *s);
     /* Reading was paused by in_flight and may go on; may be NULL. */
     void (*resume_reading)(struct session *s);
     /* The session is CLOSED and unlinked from everything: release descriptors and memory. */
@@ -85,7 +88,7 @@ struct sub {
     uint32_t place;            /* in the audience's array; SUB_NOT_LIVE while catching up */
     uint32_t serial;           /* tells answers for an earlier subscription apart */
     bool joined;               /* the bus has answered the join */
-    bool paging;               /* a page is on its way */
+    bool paging;               /* a page is on its way; the join brings the first */
 };
 #define SUB_NOT_LIVE UINT32_MAX
 
@@ -152,6 +155,8 @@ void session_gone(struct session *s);
 int session_iov(struct session *s, struct iovec *iov, int max, size_t max_bytes);
 /* n bytes of that were written. */
 void session_advance(struct session *s, size_t n);
+/* Nothing can be said to this client any more: gone at the end of the turn, in any callback. */
+void session_cut(struct session *s);
 /* After anything was heard from the client. */
 void session_heard(struct session *s);
 bool session_wants_reading(const struct session *s);

@@ -70,8 +70,7 @@ void session_mark_dirty(struct session *s)
         list_push_back(&s->hub->dirty, &s->dirty);
 }
 
-/* Out of memory for this client: nothing sensible can be said any more. */
-static void cut(struct session *s)
+void session_cut(struct session *s)
 {
     s->cut = true;
     session_mark_dirty(s);
@@ -106,6 +105,17 @@ static bool is_full(const struct session *s, size_t more)
     return s->out.count >= o->outbox_messages || s->out.bytes + more > o->outbox_bytes;
 }
 
+/* A burst can fill the outbox within one turn, before the client was offered any of it: only a
+ * client that does not take it is slow. */
+static bool has_room(struct session *s, size_t more)
+{
+    if (!is_full(s, more))
+        return true;
+    if (s->ops->relieve)
+        s->ops->relieve(s);
+    return !is_full(s, more);
+}
+
 void session_deliver(struct sub *sub, struct msg *m)
 {
     struct session *s = sub->session;
@@ -113,15 +123,15 @@ void session_deliver(struct sub *sub, struct msg *m)
         return;
     const struct encoded *enc = msg_encoded(m, (enum msg_form)s->out.form);
     if (!enc) {
-        cut(s);
+        session_cut(s);
         return;
     }
-    if (is_full(s, enc->len)) {
+    if (!has_room(s, enc->len)) {
         session_close_slow(s);
         return;
     }
     if (outbox_push_msg(&s->out, m))
-        cut(s);
+        session_cut(s);
     session_mark_dirty(s);
 }
 
@@ -130,12 +140,12 @@ void session_push(struct session *s, struct slice a, struct slice b)
     if (s->state == SESSION_CLOSED || s->quiet || s->cut)
         return;
     /* The notice that closes (not OPEN any more) always finds room. */
-    if (s->state == SESSION_OPEN && is_full(s, a.len + b.len)) {
+    if (s->state == SESSION_OPEN && !has_room(s, a.len + b.len)) {
         session_close_slow(s);
         return;
     }
     if (outbox_push_bytes(&s->out, a, b))
-        cut(s);
+        session_cut(s);
     session_mark_dirty(s);
 }
 
@@ -144,7 +154,7 @@ void session_push_ready(struct session *s, struct slice bytes)
     if (s->state == SESSION_CLOSED || s->cut)
         return;
     if (outbox_open_gate(&s->out, bytes))
-        cut(s);
+        session_cut(s);
     session_mark_dirty(s);
 }
 

@@ -39,6 +39,7 @@ static enum err sub_new(struct session *s, struct slice channel, struct sub **ou
     }
     sub->session = s;
     sub->place = SUB_NOT_LIVE;
+    sub->paging = true;
     sub->serial = ++h->next_serial;
     struct sub **at = &s->subs;
     while (*at)
@@ -89,6 +90,7 @@ static void take_page(struct sub *sub, const struct catch_up *cu)
     enum err e = ERR_OK;
     for (uint32_t i = 0; i < cu->count && !e; i++)
         e = outbox_push_msg(&s->out, cu->msgs[i]);
+    sub->paging = false;
     if (!e && cu->complete)
         e = go_live(sub);
     if (e)
@@ -101,7 +103,8 @@ static void fell_behind(struct sub *sub, const struct catch_up *cu)
 {
     metrics_inc(M_RESUMED_GAP);
     sub->session->dialect->gap(sub->session, sub, cu);
-    if (!cu->count)
+    /* The id line of an entry that is half written must not change. */
+    if (!cu->count && !sub->session->out.head_sent)
         sub->pos = cu->start;
 }
 
@@ -111,7 +114,6 @@ static void on_page(struct bus_op *op)
     struct hub_call *c = op->ctx;
     struct sub *sub = sub_of_call(c, slice_str(p->channel));
     if (sub) {
-        sub->paging = false;
         if (p->cu.gap && sub->session->state == SESSION_OPEN)
             fell_behind(sub, &p->cu);
         take_page(sub, &p->cu);
@@ -151,7 +153,7 @@ void session_continue(struct session *s)
     if (!s->n_behind || s->state != SESSION_OPEN || s->out.count > HUB_PAGE_MESSAGES / 4)
         return;
     for (struct sub *sub = s->subs; sub; sub = sub->next)
-        if (sub->place == SUB_NOT_LIVE && sub->joined && !sub->paging)
+        if (sub->place == SUB_NOT_LIVE && !sub->paging)
             ask_page(sub);
 }
 

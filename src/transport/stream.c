@@ -95,23 +95,38 @@ static ssize_t write_some(struct stream *st, size_t *wanted)
     return r;
 }
 
+/* Writes a batch; true when the kernel took all of it. */
+static bool write_batch(struct stream *st, size_t *wanted)
+{
+    ssize_t r = write_some(st, wanted);
+    if (r < 0 && errno != EAGAIN) {
+        session_cut(&st->s);
+        return false;
+    }
+    if (r > 0)
+        session_advance(&st->s, (size_t)r);
+    if (r >= 0 && (size_t)r == *wanted)
+        return true;
+    st->blocked = true;
+    watch_again(st);
+    return false;
+}
+
+static void on_relieve(struct session *s)
+{
+    struct stream *st = stream_of(s);
+    size_t wanted;
+    if (!st->fin_sent)
+        (void)write_batch(st, &wanted); /* the kernel may have room again though it said EAGAIN */
+}
+
 static void on_flush(struct session *s)
 {
     struct stream *st = stream_of(s);
     size_t wanted;
-    if (st->blocked || st->fin_sent)
+    if (st->blocked || st->fin_sent || !write_batch(st, &wanted))
         return;
-    ssize_t r = write_some(st, &wanted);
-    if (r < 0 && errno != EAGAIN) {
-        session_gone(s);
-        return;
-    }
-    if (r > 0)
-        session_advance(s, (size_t)r);
-    if (r < 0 || (size_t)r < wanted) {
-        st->blocked = true;
-        watch_again(st);
-    } else if (s->out.count && wanted) {
+    if (s->out.count && wanted) {
         session_mark_dirty(s); /* the rest in the next turn: others wait too */
     } else if (s->state == SESSION_CLOSING && !s->out.count) {
         all_written(st);
@@ -223,7 +238,7 @@ static void on_free(struct session *s)
 }
 
 static const struct session_ops stream_ops = {
-    .flush = on_flush, .resume_reading = on_resume_reading, .free = on_free};
+    .flush = on_flush, .relieve = on_relieve, .resume_reading = on_resume_reading, .free = on_free};
 
 static void set_options(int fd)
 {
