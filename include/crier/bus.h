@@ -91,6 +91,7 @@ struct bus_member {
     char *user;            /* NULL = anonymous; owned by the op */
     const char *transport; /* constant: "sse", "ws", "poll" */
     uint64_t since_ms;     /* out, wall clock */
+    bool passing;          /* its coming and going is not told: long polls do so all the time */
 };
 
 /* One more local listener: the port gets all later messages of the channel. Every join that was

@@ -22,7 +22,7 @@ void ws_push_close(struct session *s, uint16_t code, struct slice reason);
 /* "client":"…","cursor":"…","channels":[…] (members only). */
 void notice_ready(struct buf *b, const struct session *s);
 /* "channel":"…","reason":"…","since":"…","cursor":"…" (members only). */
-void notice_gap(struct buf *b, const struct sub *sub, enum gap_reason reason, struct position since,
+void notice_gap(struct buf *b, struct slice channel, enum gap_reason reason, struct position since,
                 struct position resumed);
 void notice_gap_cu(struct buf *b, const struct sub *sub, const struct catch_up *cu);
 /* {"client":…,"user":…,"transport":…,"since":…} */

@@ -36,7 +36,7 @@ struct http_server {
     struct http_shared *shared; /* borrowed */
 };
 
-#define HTTP_HEADERS_MAX 8
+#define HTTP_HEADERS_MAX 10
 struct http_header {
     const char *name;  /* borrowed, constant */
     const char *value; /* borrowed until http_respond returns */

@@ -60,7 +60,7 @@ struct session_ops {
 struct dialect {
     const char *transport; /* "sse", "ws", "poll": for presence */
     uint8_t form;          /* enum msg_form of its messages */
-    bool passing;          /* comes and goes with each request: listens, but is nobody's company */
+    bool passing;          /* comes and goes with each request: that is told to nobody */
     /* The subscriptions of the request are all answered (session_opening has the gaps):
      * the text that opens the gate of the outbox. */
     void (*ready)(struct session *s);

@@ -24,6 +24,7 @@ struct member {
     struct member_key key;
     uint32_t joins;
     bool joined;
+    bool passing;
     uint64_t serial; /* of the join that brings it */
     uint64_t since_ms;
     const char *transport;
@@ -79,7 +80,7 @@ static struct member *find(const struct bus *b, const struct interest *i, uint64
 
 void presence_expect(struct bus *b, struct interest *i, struct bus_join *op)
 {
-    if (!op->member.client || (!i->options->presence && !i->options->join_leave))
+    if (!i->options->presence && !i->options->join_leave)
         return;
     op->serial = ++b->next_serial;
     struct member *m = find(b, i, op->member.client);
@@ -94,6 +95,7 @@ void presence_expect(struct bus *b, struct interest *i, struct bus_join *op)
     m->joins = 1;
     m->serial = op->serial;
     m->transport = op->member.transport;
+    m->passing = op->member.passing;
     m->user = op->member.user ? slice_dup(slice_str(op->member.user)) : NULL;
     map_put(&b->members, &m->node);
 }
@@ -126,7 +128,7 @@ static void tell(struct bus *b, const struct interest *i, const struct member *m
                    .since_ms = m->since_ms},
         .subscribers = i->subscribers,
     };
-    if (i->options->join_leave)
+    if (i->options->join_leave && !m->passing)
         interest_post_notice(b, i, &ev);
 }
 

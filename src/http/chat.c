@@ -126,7 +126,7 @@ static void append_gap(struct buf *b, const struct sub *sub, enum gap_reason rea
                        struct position since, struct position resumed)
 {
     buf_append_str(b, "{\"type\":\"gap\",");
-    notice_gap(b, sub, reason, since, resumed);
+    notice_gap(b, sub_channel(sub), reason, since, resumed);
     buf_append_char(b, '}');
 }
 
@@ -223,6 +223,8 @@ static void ws_on_received(struct session *s, bool binary, struct slice payload)
     struct slice content;
     if (binary)
         session_close(s, WS_CODE_NOT_ACCEPTED, "binary frames are not accepted in chat rooms");
+    else if (payload.len > hub_options(s->hub)->message_bytes)
+        say_error(s, "The message is too big");
     else if (json_check(payload, true, NULL))
         say_error(s, "Invalid JSON format");
     else if (!content_of(payload, &content))

@@ -29,8 +29,9 @@ static const struct route routes[] = {
     {"/ready", false, GET_HEAD, "GET, HEAD, OPTIONS", route_ready},
     {"/stats", false, GET_HEAD, "GET, HEAD, OPTIONS", route_stats},
     {"/metrics", false, GET_HEAD, "GET, HEAD, OPTIONS", route_metrics},
-    {"/", true, GET_HEAD, "GET, HEAD, OPTIONS", route_page},
 };
+
+static const struct route page_route = {"", true, GET_HEAD, "GET, HEAD, OPTIONS", route_page};
 
 static const struct route *find_route(struct slice path)
 {
@@ -39,7 +40,7 @@ static const struct route *find_route(struct slice path)
         if (routes[i].is_prefix ? slice_starts_with(path, p) : slice_eq(path, p))
             return &routes[i];
     }
-    return NULL;
+    return page_exists(path) ? &page_route : NULL;
 }
 
 static void answer_options(struct http_exchange *ex)

@@ -73,7 +73,8 @@ void route_health(struct http_exchange *ex, struct slice rest);
 void route_ready(struct http_exchange *ex, struct slice rest);
 void route_stats(struct http_exchange *ex, struct slice rest);
 void route_metrics(struct http_exchange *ex, struct slice rest);
-void route_page(struct http_exchange *ex, struct slice rest);
+void route_page(struct http_exchange *ex, struct slice rest); /* of a path that exists */
+bool page_exists(struct slice path);
 
 /* --- publish.c: one request, one or more messages, one answer --- */
 struct publish_job;

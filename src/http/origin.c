@@ -29,13 +29,21 @@ static struct slice origin_host(struct slice origin)
     return SLICE_NONE;
 }
 
+/* Nothing, or ":" and digits. */
+static bool is_port(struct slice s)
+{
+    uint64_t port;
+    return !s.len ||
+           (s.ptr[0] == ':' && !slice_to_u64(slice_of(s.ptr + 1, s.len - 1), 65535, &port));
+}
+
 static bool is_loopback_name(struct slice host)
 {
     static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct slice n = slice_str(names[i]);
         if (host.len >= n.len && slice_eq_nocase(slice_of(host.ptr, n.len), n) &&
-            (host.len == n.len || host.ptr[n.len] == ':'))
+            is_port(slice_of(host.ptr + n.len, host.len - n.len)))
             return true;
     }
     return false;

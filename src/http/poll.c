@@ -94,7 +94,7 @@ static void add_gap(struct poll *p, const struct sub *sub, enum gap_reason reaso
                     struct position since, struct position resumed)
 {
     buf_append_str(&p->gaps, p->gaps.len ? ",{" : "{");
-    notice_gap(&p->gaps, sub, reason, since, resumed);
+    notice_gap(&p->gaps, sub_channel(sub), reason, since, resumed);
     buf_append_char(&p->gaps, '}');
     p->due = true;
 }

@@ -44,9 +44,10 @@ void http_add_header(struct http_response *res, const char *name, const char *va
     res->header[res->n_headers++] = (struct http_header){name, value};
 }
 
-static void add_cors(const struct http_exchange *ex, struct http_response *res)
+static void add_common(const struct http_exchange *ex, struct http_response *res)
 {
     http_add_header(res, "Vary", "Origin");
+    http_add_header(res, "X-Content-Type-Options", "nosniff");
     if (!ex->origin)
         return;
     http_add_header(res, "Access-Control-Allow-Origin", ex->origin);
@@ -58,7 +59,7 @@ void http_respond(struct http_exchange *ex, struct http_response *res)
     BUG_ON(ex->answered);
     ex->answered = true;
     metrics_inc(M_REQUESTS);
-    add_cors(ex, res);
+    add_common(ex, res);
     ex->ops->respond(ex, res);
 }
 
@@ -70,7 +71,7 @@ void http_accept_stream(struct http_exchange *ex, struct http_stream *st)
     metrics_inc(M_REQUESTS);
     http_add_header(&head, "Cache-Control", "no-store, no-transform");
     http_add_header(&head, "X-Accel-Buffering", "no");
-    add_cors(ex, &head);
+    add_common(ex, &head);
     ex->ops->stream(ex, &head, st);
 }
 

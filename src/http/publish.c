@@ -338,7 +338,10 @@ static bool add_object(const struct api_item *it)
     }
     if (!string_member(it, "event", &event, "bad_event", "\"event\" must be a string") ||
         !string_member(it, "key", &key, "bad_key", "\"key\" must be a string") ||
-        !event_and_key(it->ex, buf_slice(&event), buf_slice(&key)))
+        !event_and_key(it->ex, buf_slice(&event),
+                       json_member(it->object, "key", &data)
+                           ? slice_of(key.data ? key.data : "", key.len)
+                           : SLICE_NONE))
         goto out;
     d.event = buf_slice(&event);
     ok = add_to_channels(it, &d, buf_slice(&key));

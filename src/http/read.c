@@ -285,7 +285,7 @@ void route_channel(struct http_exchange *ex, struct slice rest)
 {
     struct query q;
     struct buf name;
-    const char *why = "the path has a '%' without two hexadecimal digits";
+    const char *why;
     channel_route run = channel_route_of(ex, &rest);
     if (!run) {
         http_problem(ex, 405, "method_not_allowed", "only /history can be deleted");
@@ -293,7 +293,10 @@ void route_channel(struct http_exchange *ex, struct slice rest)
     }
     buf_init(&name, rest.len + 1);
     if (query_parse(ex, &q)) {
-        if (percent_decode(rest, false, &name) || channel_check(buf_slice(&name), &why))
+        if (percent_decode(rest, false, &name))
+            http_problem(ex, 400, "bad_query",
+                         "the path has a '%%' without two hexadecimal digits");
+        else if (channel_check(buf_slice(&name), &why))
             http_problem(ex, 400, "bad_channel", "%s", why);
         else
             run(ex, &q, buf_slice(&name));

@@ -22,10 +22,10 @@ void sse_prelude(struct session *s, bool padding)
 {
     struct buf b;
     buf_init(&b, 4096);
-    buf_printf(&b, "retry: %llu\n: crier\n\n",
-               (unsigned long long)hub_options(s->hub)->sse_retry_ms);
     if (padding)
         buf_printf(&b, ":%2048s\n\n", "");
+    buf_printf(&b, "retry: %llu\n: crier\n\n",
+               (unsigned long long)hub_options(s->hub)->sse_retry_ms);
     session_push(s, buf_slice(&b), SLICE_NONE);
     buf_release(&b);
 }
@@ -46,7 +46,7 @@ static void append_opening_gaps(struct buf *b, struct session *s)
         if (i + 1 == s->opening->n_gaps)
             append_id(b, s);
         buf_append_str(b, "data: {");
-        notice_gap(b, g->sub, g->reason, g->since, g->resumed);
+        notice_gap(b, sub_channel(g->sub), g->reason, g->since, g->resumed);
         buf_append_str(b, "}\n\n");
     }
 }

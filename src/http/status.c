@@ -50,15 +50,12 @@ void route_metrics(struct http_exchange *ex, struct slice rest)
 
 /* --- /stats --- */
 
-static void append_counts(struct buf *b, const struct http_shared *sh)
+static void append_clients(struct buf *b)
 {
     long long sse = metrics_get(M_CLIENTS_SSE), ws = metrics_get(M_CLIENTS_WS),
               poll = metrics_get(M_CLIENTS_POLL);
     buf_printf(b, "{\"total_connections\":%lld,", sse + ws + poll);
     buf_printf(b, "\"connections\":{\"sse\":%lld,\"ws\":%lld,\"poll\":%lld},", sse, ws, poll);
-    buf_printf(b, "\"published\":%lld,", (long long)metrics_get(M_PUBLISHED));
-    buf_printf(b, "\"uptime_seconds\":%llu,\"version\":\"%s\",",
-               (unsigned long long)((clock_wall_ms() - sh->started_ms) / 1000), CRIER_VERSION);
 }
 
 static void append_rooms(struct buf *b, const struct bus_channels *c)
@@ -70,7 +67,14 @@ static void append_rooms(struct buf *b, const struct bus_channels *c)
         json_append_string(b, slice_str(c->info[i].name + sizeof("chat:") - 1));
         buf_printf(b, ":%u", c->info[i].subscribers);
     }
-    buf_append_str(b, c->more ? "},\"more_rooms\":true}\n" : "}}\n");
+    buf_append_str(b, c->more ? "},\"more_rooms\":true," : "},");
+}
+
+static void append_process(struct buf *b, const struct http_shared *sh)
+{
+    buf_printf(b, "\"published\":%lld,", (long long)metrics_get(M_PUBLISHED));
+    buf_printf(b, "\"uptime_seconds\":%llu,\"version\":\"%s\"}\n",
+               (unsigned long long)((clock_wall_ms() - sh->started_ms) / 1000), CRIER_VERSION);
 }
 
 static void on_abandoned(struct http_exchange *ex)
@@ -88,8 +92,9 @@ static void on_rooms(struct bus_op *op)
     } else if (ex) {
         struct buf b;
         buf_init(&b, ANSWER_MAX);
-        append_counts(&b, ex->server->shared);
+        append_clients(&b);
         append_rooms(&b, c);
+        append_process(&b, ex->server->shared);
         http_respond_json(ex, 200, &b);
         buf_release(&b);
     }

@@ -104,7 +104,10 @@ static bool apply_format(struct http_exchange *ex, struct subscription *sub, con
 
 static bool apply_all(struct http_exchange *ex, struct subscription *sub, const struct query *q)
 {
-    sub->padding = slice_eq(query_get(q, "padding"), SLICE("1"));
+    uint64_t padding = 0;
+    if (!query_u64(ex, q, "padding", "bad_parameter", 0, 1, &padding))
+        return false;
+    sub->padding = padding;
     return apply_cursor(ex, sub, q) && apply_history(ex, sub, q) && apply_format(ex, sub, q);
 }
 

@@ -44,7 +44,8 @@ void route_ws(struct http_exchange *ex, struct slice rest)
     if (!sub)
         return;
     if (!sub->json && sub->n != 1) {
-        http_problem(ex, 400, "missing_channel", "format=raw takes exactly one channel");
+        http_problem(ex, 400, sub->n ? "too_many_channels" : "missing_channel",
+                     "format=raw takes exactly one channel");
         subscription_free(sub);
         return;
     }

@@ -32,12 +32,12 @@ void notice_ready(struct buf *b, const struct session *s)
     buf_append_char(b, ']');
 }
 
-void notice_gap(struct buf *b, const struct sub *sub, enum gap_reason reason, struct position since,
+void notice_gap(struct buf *b, struct slice channel, enum gap_reason reason, struct position since,
                 struct position resumed)
 {
-    uint32_t tag = cursor_tag(sub_channel(sub));
+    uint32_t tag = cursor_tag(channel);
     buf_append_str(b, "\"channel\":");
-    json_append_string(b, sub_channel(sub));
+    json_append_string(b, channel);
     member_string(b, "reason", slice_str(gap_reason_str(reason)));
     if (reason != GAP_NO_POSITION)
         cursor_member(b, "since", tag, since);
@@ -46,7 +46,7 @@ void notice_gap(struct buf *b, const struct sub *sub, enum gap_reason reason, st
 
 void notice_gap_cu(struct buf *b, const struct sub *sub, const struct catch_up *cu)
 {
-    notice_gap(b, sub, cu->gap, cu->since, cu->start);
+    notice_gap(b, sub_channel(sub), cu->gap, cu->since, cu->start);
 }
 
 void notice_member(struct buf *b, const struct bus_member *m)
@@ -81,10 +81,8 @@ void notice_history(struct buf *b, struct slice channel, const struct catch_up *
     buf_append_str(b, cu->complete ? ",\"complete\":true" : ",\"complete\":false");
     if (!cu->gap)
         return;
-    buf_append_str(b, ",\"gap\":{\"reason\":");
-    json_append_string(b, slice_str(gap_reason_str(cu->gap)));
-    cursor_member(b, "since", tag, cu->since);
-    cursor_member(b, "cursor", tag, cu->start);
+    buf_append_str(b, ",\"gap\":{");
+    notice_gap(b, channel, cu->gap, cu->since, cu->start);
     buf_append_char(b, '}');
 }
 

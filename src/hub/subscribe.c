@@ -230,7 +230,8 @@ static void join(struct session *s, struct sub *sub, const struct sub_request *r
     c->serial = sub->serial;
     struct bus_join *j = bus_join_new(done, c);
     j->channel = slice_dup(req->channel);
-    j->member.client = s->dialect->passing ? 0 : s->id;
+    j->member.client = s->id;
+    j->member.passing = s->dialect->passing;
     j->member.transport = s->dialect->transport;
     j->cu = req->from;
     j->cu.max_messages = s->page_messages;
@@ -301,7 +302,7 @@ enum err session_unsubscribe(struct session *s, struct slice channel)
     /* Also while the join is on its way: the inbox is a FIFO, the leave comes after it. */
     struct bus_leave *l = bus_leave_new(on_leave, NULL);
     l->channel = slice_dup(channel);
-    l->client = s->dialect->passing ? 0 : s->id;
+    l->client = s->id;
     if (s->opening)
         opening_forget(s, sub);
     sub_free(s, sub);

@@ -257,7 +257,8 @@ static bool publish_fields(const struct command *c, struct msg_draft *d, struct 
         refuse(c, "bad_event", what);
         return false;
     }
-    if (string_field(c, "key", key) || (key->len && !idempotency_key_is_valid(buf_slice(key)))) {
+    if (json_member(c->text, "key", &data) &&
+        (json_string_decode(data, key) || !idempotency_key_is_valid(buf_slice(key)))) {
         refuse(c, "bad_key", "key must be a string of 1 to 128 printable characters");
         return false;
     }

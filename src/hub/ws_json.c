@@ -35,7 +35,7 @@ static void on_ready(struct session *s)
         const struct opening_gap *g = &s->opening->gap[i];
         buf_clear(&b);
         buf_append_str(&b, "{\"op\":\"gap\",");
-        notice_gap(&b, g->sub, g->reason, g->since, g->resumed);
+        notice_gap(&b, sub_channel(g->sub), g->reason, g->since, g->resumed);
         buf_append_char(&b, '}');
         buf_append(&frames, slice_of(header, ws_frame_header(header, WS_TEXT, b.len)));
         buf_append(&frames, buf_slice(&b));
