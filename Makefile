@@ -31,6 +31,8 @@ LIB_OBJ := $(filter-out $(BUILD)/obj/app/main.o,$(OBJ)) $(BUILD)/obj/web_assets.
 WEB := $(shell LC_ALL=C find web -type f ! -name '.*' ! -name '*~' | LC_ALL=C sort)
 UNIT := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
 SIM := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/sim/sim_*.c)))
+LOAD := $(patsubst tests/load/%.c,%,$(sort $(wildcard tests/load/load_*.c)))
+LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
 FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])
 
@@ -106,6 +108,16 @@ tests/node_modules/.package-lock.json: tests/package-lock.json
 	@npm ci --prefix tests --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
+$(LOAD:%=$(BUILD)/load/%): $(BUILD)/load/%: tests/load/%.c $(LOAD_LIB) $(wildcard tests/load/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.c,$^)
+
+# One measurement is `make load_idle` and so on; they need two cores and a quiet machine.
+$(LOAD): %: $(BUILD)/load/% $(BUILD)/crier
+	@CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} $<
+
+load: $(LOAD) ## measure costs (docs/BENCHMARKS.md)
+
 lint: ## clang-format, clang-tidy, cppcheck, include arrows
 	@tests/tools/need check build unit lint
 	@clang-format --dry-run -Werror $(FORMATTED)
@@ -132,4 +144,4 @@ help: ## this list
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d)
 .DELETE_ON_ERROR:
-.PHONY: all run test unit sim net lint format install uninstall clean help FORCE
+.PHONY: all run test unit sim net load $(LOAD) lint format install uninstall clean help FORCE
