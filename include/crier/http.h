@@ -95,6 +95,7 @@ struct http_exchange {
      */
     void (*abandoned)(struct http_exchange *ex);
     void *route_state; /* the route's own, for abandoned */
+    bool waits_long;   /* set by a route whose answer may take long: who half-closes has left */
 };
 
 /* Routes the request. */

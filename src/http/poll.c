@@ -131,6 +131,16 @@ static void on_tick(struct session *s)
     session_mark_dirty(s);
 }
 
+/* Cut before there was an answer: at the drain's deadline, or for want of memory. */
+static void on_gone(struct session *s)
+{
+    struct poll *p = poll_of(s);
+    struct http_exchange *ex = p->ex;
+    p->ex = NULL;
+    if (ex)
+        http_problem(ex, 503, "unavailable", "the poll was cut short, try again");
+}
+
 static const struct dialect dialect_poll = {
     .transport = "poll",
     .form = FORM_ENVELOPE,
@@ -139,6 +149,7 @@ static const struct dialect dialect_poll = {
     .gap = on_gap,
     .closing = on_closing,
     .tick = on_tick,
+    .gone = on_gone,
 };
 
 static void on_abandoned(struct http_exchange *ex)
@@ -197,6 +208,7 @@ void route_poll(struct http_exchange *ex, struct slice rest)
     buf_init(&p->gaps, 256 * 1024);
     ex->route_state = p;
     ex->abandoned = on_abandoned;
+    ex->waits_long = true;
     session_init(&p->s, ex->server->hub, &poll_ops, &dialect_poll);
     p->s.page_messages = p->limit;
     session_timer(&p->s, sub->timeout_ms);

@@ -58,6 +58,7 @@ void http_respond(struct http_exchange *ex, struct http_response *res)
 {
     BUG_ON(ex->answered);
     ex->answered = true;
+    ex->abandoned = NULL;
     metrics_inc(M_REQUESTS);
     add_common(ex, res);
     ex->ops->respond(ex, res);

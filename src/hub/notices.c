@@ -23,8 +23,12 @@ void notice_ready(struct buf *b, const struct session *s)
     buf_printf(b, "\"client\":\"%s\",\"cursor\":\"", id);
     session_cursor(s, b);
     buf_append_str(b, "\",\"channels\":[");
+    bool first = true;
     for (const struct sub *sub = s->subs; sub; sub = sub->next) {
-        buf_append_str(b, sub == s->subs ? "{\"channel\":" : ",{\"channel\":");
+        if (!sub->joined) /* asked for by a command that was sent without waiting for this */
+            continue;
+        buf_append_str(b, first ? "{\"channel\":" : ",{\"channel\":");
+        first = false;
         json_append_string(b, sub_channel(sub));
         cursor_member(b, "cursor", cursor_tag(sub_channel(sub)), sub->pos);
         buf_append_char(b, '}');

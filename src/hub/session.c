@@ -372,9 +372,13 @@ void session_command_done(struct session *s)
 static void append_positions(const struct session *s, const struct position *pos, struct buf *out)
 {
     size_t i = 0;
+    bool first = true;
     for (const struct sub *sub = s->subs; sub; sub = sub->next, i++) {
-        if (i)
+        if (!sub->joined) /* has no position yet */
+            continue;
+        if (!first)
             buf_append_char(out, '~');
+        first = false;
         cursor_append(out, sub->audience->tag, pos[i]);
     }
 }

@@ -139,7 +139,8 @@ static void on_resume(struct timer *t)
 {
     struct front *f = container_of(t, struct front, resume);
     for (size_t i = 0; i < f->n_listeners; i++) {
-        if (f->listener[i].w.fd >= 0 && loop_watch(f->loop, &f->listener[i].w, EPOLLIN)) {
+        struct io_watch *w = &f->listener[i].w;
+        if (w->fd >= 0 && !w->events && loop_watch(f->loop, w, EPOLLIN)) {
             timer_set(loop_timers(f->loop), &f->resume, FRONT_PAUSE_MS);
             return;
         }

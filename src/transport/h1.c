@@ -29,15 +29,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum phase { NEW, BODY, HANDLING, SUSPENDED, ANSWERED, ENDED };
+/* DETACHED: the socket is a stream's now, libmicrohttpd is to close its dummy. ENDED: to be closed
+ * without an answer. */
+enum phase { NEW, BODY, HANDLING, SUSPENDED, ANSWERED, DETACHED, ENDED };
 
 struct h1_daemon {
     struct h1 *h1;
     struct list node; /* in h1->daemons, those with room first */
     struct MHD_Daemon *mhd;
     struct io_watch w;
-    struct timer timer; /* libmicrohttpd's own deadlines */
-    unsigned n;         /* connections inside */
+    struct timer timer;  /* libmicrohttpd's own deadlines */
+    unsigned n;          /* connections inside */
     struct list resumed; /* in h1->resumed: has connections that were resumed */
 };
 
@@ -48,6 +50,7 @@ struct h1 {
     unsigned request_timeout_s;
     int dummy; /* put in the place of detached sockets */
     size_t pending;
+    bool ending; /* no more requests are taken */
     struct list daemons;
     struct list suspended; /* exchanges */
     struct list resumed;   /* daemons to run at the end of the turn */
@@ -65,6 +68,7 @@ struct h1_exchange {
     struct http_stream *upgrading; /* a WebSocket that the client has not been told of */
     const char *refusal;           /* why this request is ambiguous */
     uint64_t content_length;
+    uint64_t received; /* of the body */
     int status;
     uint8_t phase;
     bool too_large;
@@ -333,7 +337,7 @@ static void detach_stream(struct http_exchange *ex, const struct http_response *
     int fd = connection_fd(x);
     BUG_ON(!x->in_handler);
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    x->phase = ENDED;
+    x->phase = own < 0 ? ENDED : DETACHED;
     if (own < 0) { /* out of descriptors: the client reconnects */
         metrics_inc(M_ACCEPT_FAILED);
         st->cancel(st);
@@ -481,7 +485,10 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *conn)
 static void on_left(struct io_watch *w, uint32_t events)
 {
     struct h1_exchange *x = container_of(w, struct h1_exchange, leave);
-    if (!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+    /* Half-closed is how a client looks that left, and one that has said all and still listens (nc
+     * -N). The second is worth an answer that is on its way, not a long wait. */
+    uint32_t left = EPOLLHUP | EPOLLERR | (x->ex.waits_long ? (uint32_t)EPOLLRDHUP : 0);
+    if (!(events & left))
         return;
     x->phase = ENDED;
     if (x->ex.abandoned)
@@ -521,14 +528,18 @@ static enum MHD_Result handle(struct h1_exchange *x)
     case HANDLING:
         suspend(x);
         return MHD_YES;
+    case DETACHED:
+        return MHD_YES; /* suspended and resumed: the handler is called once more and says no */
     default:
-        /* Detached and resumed: the handler is called once more and says no. */
-        return MHD_YES;
+        return MHD_NO;
     }
 }
 
 static enum MHD_Result take_body(struct h1_exchange *x, const char *data, size_t *size)
 {
+    x->received += *size;
+    if (x->received > H1_DISCARD_MAX_BYTES)
+        return MHD_NO;
     if (!x->too_large)
         buf_append(&x->body, slice_of(data, *size));
     if (x->body.failed) {
@@ -564,7 +575,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
     (void)cls;
     (void)conn;
     (void)url;
-    if (!x)
+    if (!x || (x->phase < HANDLING && h1_of(x)->ending))
         return MHD_NO;
     switch (x->phase) {
     case NEW:
@@ -741,10 +752,12 @@ enum err h1_new(struct loop *l, struct http_server *server, struct stream_set *s
     return ERR_OK;
 }
 
-/* libmicrohttpd aborts when it is stopped with suspended connections. */
+/* libmicrohttpd aborts when it is stopped with suspended connections. Running it to resume them
+ * must not suspend others. */
 static void end_suspended(struct h1 *h)
 {
     struct list *n;
+    h->ending = true;
     while ((n = h->suspended.next) != &h->suspended) {
         struct h1_exchange *x = container_of(n, struct h1_exchange, node);
         x->phase = ENDED;
