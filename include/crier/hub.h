@@ -65,8 +65,9 @@ struct dialect {
      * the text that opens the gate of the outbox. */
     void (*ready)(struct session *s);
     /* Answer to session_subscribe: pushed before the messages that follow. */
-    void (*subscribed)(struct session *s, struct sub *sub, const struct catch_up *cu,
+    void (*subscribed)(struct session *s, struct slice channel, const struct catch_up *cu,
                        struct slice ref);
+    void (*unsubscribed)(struct session *s, struct slice channel, struct slice ref);
     void (*gap)(struct session *s, struct sub *sub, const struct catch_up *cu);
     /* The last notice: code and reason as WebSocket closes have them. */
     void (*closing)(struct session *s, uint16_t code, const char *reason);
@@ -175,8 +176,9 @@ enum err session_open(struct session *s, const struct sub_request *req, size_t n
 #define SESSION_REF_BYTES 64
 enum err session_subscribe(struct session *s, const struct sub_request *req,
                            struct slice ref) MUST_CHECK;
-enum err session_unsubscribe(struct session *s,
-                             struct slice channel) MUST_CHECK; /* ERR_NOT_FOUND */
+/* No message of the channel follows; answered by dialect->unsubscribed, in the order of the
+ * commands. ERR_NOT_FOUND. */
+enum err session_unsubscribe(struct session *s, struct slice channel, struct slice ref) MUST_CHECK;
 struct sub *session_find_sub(struct session *s, struct slice channel);
 struct slice sub_channel(const struct sub *sub);
 /* Asks for the next pages of what is still behind, when the outbox has room. */

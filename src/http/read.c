@@ -294,7 +294,7 @@ void route_channel(struct http_exchange *ex, struct slice rest)
     buf_init(&name, rest.len + 1);
     if (query_parse(ex, &q)) {
         if (percent_decode(rest, false, &name))
-            http_problem(ex, 400, "bad_query",
+            http_problem(ex, 400, "bad_channel",
                          "the path has a '%%' without two hexadecimal digits");
         else if (channel_check(buf_slice(&name), &why))
             http_problem(ex, 400, "bad_channel", "%s", why);

@@ -43,5 +43,6 @@ struct hub {
 };
 
 void session_deliver(struct sub *sub, struct msg *m);
+void session_leave_all(struct session *s); /* without an answer */
 
 #endif

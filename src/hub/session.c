@@ -84,10 +84,7 @@ void session_gone(struct session *s)
         s->dialect->gone(s);
     free(s->opening);
     s->opening = NULL;
-    while (s->subs) {
-        enum err e = session_unsubscribe(s, sub_channel(s->subs));
-        BUG_ON(e);
-    }
+    session_leave_all(s);
     set_state(s, SESSION_CLOSED);
     metrics_dec(clients_metric(s));
     timer_cancel(s->hub->timers, &s->timer);

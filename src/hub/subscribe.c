@@ -186,7 +186,7 @@ static void joined(struct sub *sub, struct bus_join *j, const struct hub_call *c
         if (j->cu.gap)
             note_gap(s, sub, &j->cu);
     } else {
-        s->dialect->subscribed(s, sub, &j->cu, slice_of(c->ref, c->ref_len));
+        s->dialect->subscribed(s, sub_channel(sub), &j->cu, slice_of(c->ref, c->ref_len));
         if (j->cu.gap)
             s->dialect->gap(s, sub, &j->cu);
     }
@@ -209,6 +209,9 @@ static void on_join(struct bus_op *op, bool opening)
         session_close(s, 1013, "the message bus is away, try later");
     else if (sub)
         joined(sub, j, c, opening);
+    else if (s && !opening &&
+             s->state == SESSION_OPEN) /* unsubscribed since: answered all the same */
+        s->dialect->subscribed(s, slice_str(j->channel), &j->cu, slice_of(c->ref, c->ref_len));
     free(c);
     bus_op_free(op);
 }
@@ -276,11 +279,6 @@ enum err session_subscribe(struct session *s, const struct sub_request *req, str
     return ERR_OK;
 }
 
-static void on_leave(struct bus_op *op)
-{
-    bus_op_free(op);
-}
-
 /* A subscription of the request ends before all of the request is answered. */
 static void opening_forget(struct session *s, const struct sub *sub)
 {
@@ -294,14 +292,11 @@ static void opening_forget(struct session *s, const struct sub *sub)
         o->pending--;
 }
 
-enum err session_unsubscribe(struct session *s, struct slice channel)
+static void leave(struct session *s, struct sub *sub, void (*done)(struct bus_op *), void *ctx)
 {
-    struct sub *sub = session_find_sub(s, channel);
-    if (!sub)
-        return ERR_NOT_FOUND;
     /* Also while the join is on its way: the inbox is a FIFO, the leave comes after it. */
-    struct bus_leave *l = bus_leave_new(on_leave, NULL);
-    l->channel = slice_dup(channel);
+    struct bus_leave *l = bus_leave_new(done, ctx);
+    l->channel = slice_dup(sub_channel(sub));
     l->client = s->id;
     if (s->opening)
         opening_forget(s, sub);
@@ -309,5 +304,38 @@ enum err session_unsubscribe(struct session *s, struct slice channel)
     bus_submit(s->hub->port, &l->op);
     if (s->opening && s->opening->pending == 0)
         end_opening(s);
+}
+
+static void on_left(struct bus_op *op)
+{
+    bus_op_free(op);
+}
+
+void session_leave_all(struct session *s)
+{
+    while (s->subs)
+        leave(s, s->subs, on_left, NULL);
+}
+
+static void on_left_by_command(struct bus_op *op)
+{
+    struct bus_leave *l = container_of(op, struct bus_leave, op);
+    struct hub_call *c = op->ctx;
+    struct session *s = hub_session(c->hub, c->session);
+    if (s)
+        session_command_done(s);
+    if (s && s->state == SESSION_OPEN)
+        s->dialect->unsubscribed(s, slice_str(l->channel), slice_of(c->ref, c->ref_len));
+    free(c);
+    bus_op_free(op);
+}
+
+enum err session_unsubscribe(struct session *s, struct slice channel, struct slice ref)
+{
+    struct sub *sub = session_find_sub(s, channel);
+    if (!sub)
+        return ERR_NOT_FOUND;
+    session_command_sent(s);
+    leave(s, sub, on_left_by_command, hub_call_new(s->hub, s, ref));
     return ERR_OK;
 }

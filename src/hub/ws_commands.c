@@ -77,7 +77,12 @@ static enum err string_field(const struct command *c, const char *name, struct b
 /* The channel, checked; false after having refused. */
 static bool channel_field(const struct command *c, struct buf *out)
 {
-    const char *why = "channel is missing: it must be a string";
+    const char *why = "channel must be a string";
+    struct slice raw;
+    if (!json_member(c->text, "channel", &raw)) {
+        refuse(c, "missing_channel", "channel is missing: it must be a string");
+        return false;
+    }
     if (string_field(c, "channel", out) || channel_check(buf_slice(out), &why)) {
         refuse(c, "bad_channel", why);
         return false;
@@ -173,15 +178,8 @@ static void op_unsubscribe(const struct command *c)
     buf_init(&channel, FIELD_MAX);
     if (!channel_field(c, &channel))
         goto out;
-    if (session_unsubscribe(c->s, buf_slice(&channel))) {
+    if (session_unsubscribe(c->s, buf_slice(&channel), c->ref))
         refuse(c, "not_subscribed", "this connection does not listen to that channel");
-        goto out;
-    }
-    struct buf b;
-    command_reply_begin(&b, c->ref);
-    buf_append_str(&b, ",\"channel\":");
-    json_append_string(&b, buf_slice(&channel));
-    push_end(c->s, &b);
 out:
     buf_release(&channel);
 }

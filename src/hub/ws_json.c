@@ -48,16 +48,25 @@ static void on_ready(struct session *s)
     buf_release(&frames);
 }
 
-static void on_subscribed(struct session *s, struct sub *sub, const struct catch_up *cu,
+static void on_subscribed(struct session *s, struct slice channel, const struct catch_up *cu,
                           struct slice ref)
 {
     struct buf b;
     command_reply_begin(&b, ref);
     buf_append_str(&b, ",\"channel\":");
-    json_append_string(&b, sub_channel(sub));
+    json_append_string(&b, channel);
     buf_append_str(&b, ",\"cursor\":\"");
-    cursor_append(&b, sub->audience->tag, cu->start);
+    cursor_append(&b, cursor_tag(channel), cu->start);
     buf_append_char(&b, '"');
+    push_json(s, &b);
+}
+
+static void on_unsubscribed(struct session *s, struct slice channel, struct slice ref)
+{
+    struct buf b;
+    command_reply_begin(&b, ref);
+    buf_append_str(&b, ",\"channel\":");
+    json_append_string(&b, channel);
     push_json(s, &b);
 }
 
@@ -92,6 +101,7 @@ const struct dialect dialect_ws_json = {
     .form = FORM_WS_JSON,
     .ready = on_ready,
     .subscribed = on_subscribed,
+    .unsubscribed = on_unsubscribed,
     .gap = on_gap,
     .closing = ws_closing,
     .tick = ws_tick,
