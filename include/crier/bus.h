@@ -193,7 +193,8 @@ void bus_free(struct bus *b);
 enum err bus_port_new(struct bus *b, void (*deliver)(void *ctx, const struct bus_event *ev),
                       void *ctx, struct bus_port **out) MUST_CHECK;
 struct mailbox *bus_port_mailbox(struct bus_port *p); /* the worker's loop attaches it */
-void bus_port_free(struct bus_port *p); /* after the threads have ended; drops what is queued */
+void bus_port_free(struct bus_port *p); /* after the threads have ended: what was asked comes
+                                         * home through done, events are dropped */
 
 /* Gives the op to the bus; op->kind, op->done and the inputs are set. Never fails: errors come
  * back through done. */
