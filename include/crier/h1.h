@@ -12,7 +12,7 @@
 #include "crier/stream.h"
 
 #define H1_CONNECTIONS_PER_DAEMON 256
-#define H1_CONNECTION_MEMORY_BYTES (16 * 1024) /* a browser's header with cookies and a token */
+#define H1_CONNECTION_MEMORY_BYTES (24 * 1024) /* a head of HEAD_MAX_BYTES and the answer */
 #define H1_BODY_MAX_BYTES (1024 * 1024)
 #define H1_DISCARD_MAX_BYTES (8 * 1024 * 1024) /* read and dropped, so that 413 arrives */
 

@@ -85,10 +85,11 @@ struct sub {
     struct sub *next;          /* in the session, in the order of subscribing */
     struct session *session;   /* borrowed */
     struct audience *audience; /* borrowed; counted by it */
-    struct position pos;       /* of the last message handed to the transport */
+    struct position pos;       /* of the last message handed to the transport; epoch 0 = none yet */
     uint32_t place;            /* in the audience's array; SUB_NOT_LIVE while catching up */
     uint32_t serial;           /* tells answers for an earlier subscription apart */
     bool joined;               /* the bus has answered the join */
+    bool opening;              /* of the request: `ready` waits for its answer */
     bool paging;               /* a page is on its way; the join brings the first */
 };
 #define SUB_NOT_LIVE UINT32_MAX
@@ -129,6 +130,7 @@ struct session {
     bool quiet;       /* the closing notice is out and nothing more may be pushed */
     bool peer_closed; /* the client has said its own goodbye (WebSocket Close) */
     bool cut;         /* close without flushing further */
+    bool head_left;   /* the half-sent entry is of a subscription that has ended */
 };
 
 /* --- hub --- */

@@ -40,6 +40,8 @@ enum err outbox_push_gate(struct outbox *o) MUST_CHECK;
 enum err outbox_open_gate(struct outbox *o, struct slice bytes) MUST_CHECK;
 /* Removes the gate and every message that has not begun to be sent; notices stay. */
 void outbox_drop_messages(struct outbox *o);
+/* Removes every message of the channel that has not begun to be sent. */
+void outbox_drop_channel(struct outbox *o, uint64_t channel_hash);
 
 /* One entry as the transport sees it. */
 struct outbox_item {

@@ -31,6 +31,10 @@ const char *http_status_text(int status)
         return "Unprocessable Content";
     case 426:
         return "Upgrade Required";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 505:
+        return "HTTP Version Not Supported";
     case 503:
         return "Service Unavailable";
     default:

@@ -1,15 +1,21 @@
 /* front.c - the front door (see front.h).
  *
- * The first bytes are peeked at, never consumed, so whoever gets the connection finds it as it
- * came. When descriptors run out, accepting pauses for a moment instead of spinning on a readable
+ * The head of a connection's first request is peeked at, never consumed, until it is complete and
+ * unambiguous (head.h); then whoever gets the connection finds it as it came. A head that is not is
+ * answered here, so that no library acts on it. Watching is edge-triggered: what was peeked at
+ * stays readable, and only more of it is news.
+ *
+ * When descriptors run out, accepting pauses for a moment instead of spinning on a readable
  * listener; the kernel's backlog holds the callers meanwhile.
  */
 #include "crier/front.h"
 
+#include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
 #include "crier/pool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,13 +25,14 @@ struct listener {
     struct front *front;
 };
 
-/* Accepted, has not said anything yet. */
-struct silent {
+/* Accepted, has not sent a whole head yet; or was refused and is being said goodbye to. */
+struct newcomer {
     struct io_watch w;
     struct timer deadline;
     struct list node;
     struct front *front;
     struct sock_addr peer;
+    bool refused;
     struct loop_corpse corpse;
 };
 
@@ -33,12 +40,13 @@ struct front {
     struct loop *loop;
     struct h1 *h1;
     _Atomic int64_t *connections;
-    uint64_t first_byte_ms;
+    uint64_t head_ms;
     struct timer resume;
-    struct list silent;
+    struct list newcomers;
     struct pool pool;
     size_t n_listeners;
     struct listener listener[FRONT_LISTENERS_MAX];
+    char head[HEAD_MAX_BYTES];
 };
 
 static void count_closed(struct front *f)
@@ -47,78 +55,134 @@ static void count_closed(struct front *f)
     (*f->connections)--;
 }
 
-static void free_silent(struct loop_corpse *c)
+static void free_newcomer(struct loop_corpse *c)
 {
-    struct silent *s = container_of(c, struct silent, corpse);
-    pool_free(&s->front->pool, s);
+    struct newcomer *n = container_of(c, struct newcomer, corpse);
+    pool_free(&n->front->pool, n);
 }
 
 /* No longer ours; the descriptor is the caller's. */
-static void silent_end(struct silent *s)
+static void let_go(struct newcomer *n)
 {
-    struct front *f = s->front;
-    loop_unwatch(f->loop, &s->w);
-    timer_cancel(loop_timers(f->loop), &s->deadline);
-    list_remove(&s->node);
-    s->corpse.free = free_silent;
-    loop_free_later(f->loop, &s->corpse);
+    struct front *f = n->front;
+    loop_unwatch(f->loop, &n->w);
+    timer_cancel(loop_timers(f->loop), &n->deadline);
+    list_remove(&n->node);
+    n->corpse.free = free_newcomer;
+    loop_free_later(f->loop, &n->corpse);
 }
 
-/* Something can be read: 1 when the connection was handed on or closed, 0 to wait on. */
-static int decide(struct front *f, int fd, const struct sock_addr *peer)
+static void turn_out(struct newcomer *n)
 {
-    char first;
-    ssize_t r = recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (r > 0) {
-        h1_add_connection(f->h1, fd, peer);
-        return 1;
-    }
-    if (r < 0)
-        return 0;
-    close(fd);
-    count_closed(f);
-    return 1;
+    let_go(n);
+    close(n->w.fd);
+    count_closed(n->front);
 }
 
-static void on_first_bytes(struct io_watch *w, uint32_t events)
+/* Answers, and waits a moment for the peer's FIN: closing with unread input would reset the
+ * connection before the answer is read. */
+static void refuse(struct newcomer *n, int status, const char *why)
 {
-    struct silent *s = container_of(w, struct silent, w);
-    int fd = s->w.fd;
-    struct front *f = s->front;
-    struct sock_addr peer = s->peer;
-    silent_end(s);
-    if (events & (EPOLLERR | EPOLLHUP) || !decide(f, fd, &peer)) {
-        close(fd);
-        count_closed(f);
+    struct buf body, all;
+    metrics_inc(M_BAD_AMBIGUOUS);
+    buf_init(&body, 4096);
+    buf_init(&all, 8192);
+    http_problem_text(&body, status, status == 431 ? "too_large" : "bad_request", why);
+    buf_printf(&all, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n", status,
+               http_status_text(status));
+    buf_printf(&all, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.len);
+    buf_append(&all, buf_slice(&body));
+    /* The first bytes on a new connection always find room in the kernel. */
+    (void)send(n->w.fd, all.data, all.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(n->w.fd, SHUT_WR);
+    buf_release(&body);
+    buf_release(&all);
+    n->refused = true;
+    timer_set(loop_timers(n->front->loop), &n->deadline, FRONT_LINGER_MS);
+}
+
+/* Reads and drops what a refused peer still sends. True: it may send more. */
+static bool drain_refused(struct newcomer *n)
+{
+    ssize_t r;
+    do
+        r = recv(n->w.fd, n->front->head, HEAD_MAX_BYTES, MSG_DONTWAIT);
+    while (r > 0);
+    if (r < 0 && errno == EAGAIN)
+        return true;
+    turn_out(n);
+    return false;
+}
+
+static void hand_on(struct newcomer *n)
+{
+    struct front *f = n->front;
+    struct sock_addr peer = n->peer;
+    let_go(n);
+    h1_add_connection(f->h1, n->w.fd, &peer);
+}
+
+/* True: there is more to wait for. */
+static bool look(struct newcomer *n)
+{
+    struct front *f = n->front;
+    const char *why;
+    int status;
+    ssize_t r = recv(n->w.fd, f->head, HEAD_MAX_BYTES, MSG_PEEK | MSG_DONTWAIT);
+    if (r < 0 && (errno == EAGAIN || errno == EINTR))
+        return true;
+    if (r <= 0) {
+        turn_out(n);
+        return false;
     }
+    switch (head_check(slice_of(f->head, (size_t)r), &status, &why)) {
+    case HEAD_MORE:
+        return true;
+    case HEAD_HTTP1:
+        hand_on(n);
+        return false;
+    case HEAD_HTTP2:
+        refuse(n, 505, "HTTP/2 is not spoken here yet; use HTTP/1.1");
+        return drain_refused(n);
+    default:
+        refuse(n, status, why);
+        return drain_refused(n);
+    }
+}
+
+static void on_bytes(struct io_watch *w, uint32_t events)
+{
+    struct newcomer *n = container_of(w, struct newcomer, w);
+    if (n->refused)
+        (void)drain_refused(n);
+    else if (events & (EPOLLERR | EPOLLHUP))
+        turn_out(n);
+    else
+        (void)look(n);
 }
 
 static void on_deadline(struct timer *t)
 {
-    struct silent *s = container_of(t, struct silent, deadline);
-    int fd = s->w.fd;
-    struct front *f = s->front;
-    silent_end(s);
-    close(fd);
-    count_closed(f);
+    turn_out(container_of(t, struct newcomer, deadline));
 }
 
-static void wait_for_first_bytes(struct front *f, int fd, const struct sock_addr *peer)
+static void welcome(struct front *f, int fd, const struct sock_addr *peer)
 {
-    struct silent *s = pool_try_new(&f->pool);
-    if (!s)
+    struct newcomer *n = pool_try_new(&f->pool);
+    if (!n)
         goto fail;
-    s->front = f;
-    s->peer = *peer;
-    s->w = (struct io_watch){.fd = fd, .ready = on_first_bytes};
-    timer_init(&s->deadline, on_deadline);
-    list_init(&s->node);
-    if (loop_watch(f->loop, &s->w, EPOLLIN)) {
-        pool_free(&f->pool, s);
-        goto fail;
-    }
-    list_push_back(&f->silent, &s->node);
-    timer_set(loop_timers(f->loop), &s->deadline, f->first_byte_ms);
+    n->front = f;
+    n->peer = *peer;
+    n->w = (struct io_watch){.fd = fd, .ready = on_bytes};
+    timer_init(&n->deadline, on_deadline);
+    list_init(&n->node);
+    list_push_back(&f->newcomers, &n->node);
+    timer_set(loop_timers(f->loop), &n->deadline, f->head_ms);
+    /* The request often comes with the connection, which then needs no watch of its own. */
+    if (!look(n) || !loop_watch(f->loop, &n->w, EPOLLIN | EPOLLET))
+        return;
+    metrics_inc(M_ACCEPT_FAILED);
+    turn_out(n);
     return;
 fail:
     metrics_inc(M_ACCEPT_FAILED);
@@ -166,13 +230,12 @@ static void on_incoming(struct io_watch *w, uint32_t events)
         metrics_inc(M_CONNECTIONS);
         metrics_inc(M_CONNECTIONS_TOTAL);
         (*f->connections)++;
-        if (!decide(f, fd, &peer))
-            wait_for_first_bytes(f, fd, &peer);
+        welcome(f, fd, &peer);
     }
 }
 
-enum err front_new(struct loop *l, struct h1 *h1, _Atomic int64_t *connections,
-                   uint64_t first_byte_ms, struct front **out)
+enum err front_new(struct loop *l, struct h1 *h1, _Atomic int64_t *connections, uint64_t head_ms,
+                   struct front **out)
 {
     struct front *f = calloc(1, sizeof(*f));
     if (!f)
@@ -180,10 +243,10 @@ enum err front_new(struct loop *l, struct h1 *h1, _Atomic int64_t *connections,
     f->loop = l;
     f->h1 = h1;
     f->connections = connections;
-    f->first_byte_ms = first_byte_ms;
+    f->head_ms = head_ms;
     timer_init(&f->resume, on_resume);
-    list_init(&f->silent);
-    pool_init(&f->pool, sizeof(struct silent));
+    list_init(&f->newcomers);
+    pool_init(&f->pool, sizeof(struct newcomer));
     *out = f;
     return ERR_OK;
 }
@@ -216,14 +279,14 @@ void front_free(struct front *f)
     if (!f)
         return;
     front_close_listeners(f);
-    while ((n = f->silent.next) != &f->silent) {
-        struct silent *s = container_of(n, struct silent, node);
-        loop_unwatch(f->loop, &s->w);
-        timer_cancel(loop_timers(f->loop), &s->deadline);
-        list_remove(&s->node);
-        close(s->w.fd);
+    while ((n = f->newcomers.next) != &f->newcomers) {
+        struct newcomer *c = container_of(n, struct newcomer, node);
+        loop_unwatch(f->loop, &c->w);
+        timer_cancel(loop_timers(f->loop), &c->deadline);
+        list_remove(&c->node);
+        close(c->w.fd);
         count_closed(f);
-        pool_free(&f->pool, s);
+        pool_free(&f->pool, c);
     }
     pool_release(&f->pool);
     free(f);

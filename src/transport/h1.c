@@ -17,6 +17,7 @@
 #include "crier/h1.h"
 
 #include "crier/clock.h"
+#include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
 
@@ -66,7 +67,6 @@ struct h1_exchange {
     struct buf body;
     struct MHD_Response *res;      /* owned, until it is queued */
     struct http_stream *upgrading; /* a WebSocket that the client has not been told of */
-    const char *refusal;           /* why this request is ambiguous */
     uint64_t content_length;
     uint64_t received; /* of the body */
     int status;
@@ -138,44 +138,26 @@ static void run_later(struct h1_daemon *d)
 /* --- refusing what is ambiguous (RFC 9112 6.3, 11.2) --- */
 
 struct header_check {
-    struct h1_exchange *x;
-    unsigned content_length, transfer_encoding, host;
+    struct head_framing framing;
+    const char *next; /* where the next name must begin; NULL = unknown */
+    bool hole;
 };
 
-static bool is_token(const char *s, size_t n)
+/* libmicrohttpd 0.9 parses in place and ends each line with two zeros where CRLF stood, so
+ * honest headers follow each other without a gap. A gap is what it swallowed without a word: a
+ * folded line, a bare LF, a NUL, a line without a name. 1.0 refuses those itself. */
+static void check_adjacent(struct header_check *c, const char *name, const char *value, size_t n)
 {
-    static const char extra[] = "!#$%&'*+-.^_`|~";
-    for (size_t i = 0; i < n; i++) {
-        char c = s[i];
-        bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!alnum && (c == '\0' || !strchr(extra, c)))
-            return false;
-    }
-    return n > 0;
-}
-
-static bool has_control(const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (((unsigned char)s[i] < 0x20 && s[i] != '\t') || s[i] == 0x7f)
-            return true;
-    return false;
-}
-
-static void check_framing(struct header_check *c, struct slice name, struct slice value)
-{
-    struct h1_exchange *x = c->x;
-    if (slice_eq_nocase(name, SLICE("Content-Length"))) {
-        c->content_length++;
-        if (slice_to_u64(value, UINT64_MAX / 2, &x->content_length))
-            x->refusal = "Content-Length must be a decimal number";
-    } else if (slice_eq_nocase(name, SLICE("Transfer-Encoding"))) {
-        c->transfer_encoding++;
-        if (!slice_eq_nocase(value, SLICE("chunked")))
-            x->refusal = "Transfer-Encoding may only be chunked";
-    } else if (slice_eq_nocase(name, SLICE("Host"))) {
-        c->host++;
-    }
+#if MHD_VERSION < 0x01000000
+    if ((c->next && name != c->next) || value[n] != '\0' || value[n + 1] != '\0')
+        c->hole = true;
+    c->next = value + n + 2;
+#else
+    (void)c;
+    (void)name;
+    (void)value;
+    (void)n;
+#endif
 }
 
 static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const char *name,
@@ -183,13 +165,9 @@ static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const ch
 {
     struct header_check *c = cls;
     (void)kind;
-    if (!is_token(name, name_len))
-        c->x->refusal = "a header name has a character that is not allowed";
-    else if (has_control(value, value_len))
-        c->x->refusal = "a header value has a control character";
-    else
-        check_framing(c, slice_of(name, name_len), slice_of(value, value_len));
-    return c->x->refusal ? MHD_NO : MHD_YES;
+    check_adjacent(c, name, value, value_len);
+    head_framing_add(&c->framing, slice_of(name, name_len), slice_of(value, value_len));
+    return MHD_YES;
 }
 
 static bool takes_body(enum http_method m)
@@ -197,22 +175,22 @@ static bool takes_body(enum http_method m)
     return m != HTTP_GET && m != HTTP_HEAD && m != HTTP_OPTIONS;
 }
 
-static void check_request(struct h1_exchange *x, const char *version)
+/* The front door has checked the first request of a connection; this sees the later ones too. */
+static const char *check_request(struct h1_exchange *x, const char *method, const char *version)
 {
-    struct header_check c = {.x = x};
+    struct header_check c = {.next = NULL};
     (void)MHD_get_connection_values_n(x->conn, MHD_HEADER_KIND, check_header, &c);
-    if (x->refusal)
-        return;
-    if (c.content_length > 1 || c.transfer_encoding > 1 || c.host > 1)
-        x->refusal = "Content-Length, Transfer-Encoding and Host may be given once";
-    else if (c.content_length && c.transfer_encoding)
-        x->refusal = "Content-Length and Transfer-Encoding exclude each other";
-    else if (!c.host && strcmp(version, "HTTP/1.0") != 0)
-        x->refusal = "Host is missing";
-    else if (!takes_body(x->ex.method) && (x->content_length || c.transfer_encoding))
-        x->refusal = "GET, HEAD and OPTIONS take no body here";
-    else if (has_control(x->uri, strlen(x->uri)))
-        x->refusal = "the request target has a control character";
+    head_framing_end(&c.framing, takes_body(x->ex.method), strcmp(version, "HTTP/1.0") != 0);
+    x->content_length = c.framing.body_bytes;
+    if (c.framing.why)
+        return c.framing.why;
+    if (c.hole)
+        return "folded lines, bare LF and NUL are not accepted in a header";
+    if (!head_is_token(slice_str(method)))
+        return "the method must be a token";
+    if (head_has_control(slice_str(x->uri)))
+        return "the request target has a control character";
+    return NULL;
 }
 
 /* --- answering --- */
@@ -554,10 +532,10 @@ static enum MHD_Result take_body(struct h1_exchange *x, const char *data, size_t
 static enum MHD_Result begin(struct h1_exchange *x, const char *method, const char *version)
 {
     x->ex.method = method_of(method);
-    check_request(x, version);
-    if (x->refusal) {
+    const char *why = check_request(x, method, version);
+    if (why) {
         metrics_inc(M_BAD_AMBIGUOUS);
-        return refuse(x, 400, "bad_request", x->refusal);
+        return refuse(x, 400, "bad_request", why);
     }
     if (x->content_length > H1_DISCARD_MAX_BYTES) {
         metrics_inc(M_BAD_TOO_LARGE);
