@@ -206,7 +206,7 @@ static enum err start_threads(struct server *s)
 
 /* --- stop --- */
 
-static void on_second_signal(int sig)
+static void on_second_interrupt(int sig)
 {
     (void)sig;
     _exit(EXIT_FAILED);
@@ -218,8 +218,9 @@ static void wait_for_signal(const sigset_t *set)
     while (sigwait(set, &sig))
         ;
     log_info("stopping", "signal=%s", sig == SIGINT ? "SIGINT" : "SIGTERM");
-    signal(SIGINT, on_second_signal);
-    signal(SIGTERM, on_second_signal);
+    /* Ctrl-C twice is a person who does not want to wait; supervisors may repeat SIGTERM. */
+    signal(SIGINT, on_second_interrupt);
+    signal(SIGTERM, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, set, NULL);
 }
 

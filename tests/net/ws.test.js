@@ -265,7 +265,7 @@ test('history: reads without subscribing', async (t) => {
   const before = await ws.command({ op: 'history', channel: 'a', since: newest.cursor, limit: 2, reverse: true });
   assert.deepEqual(before.messages.map((m) => m.data), ['m3', 'm2']);
   const gap = await ws.command({ op: 'history', channel: 'a', since: ids[0] });
-  assert.deepEqual(gap.gap, { reason: 'expired', since: ids[0], cursor: ids[1] });
+  assert.deepEqual(gap.gap, { channel: 'a', reason: 'expired', since: ids[0], cursor: ids[1] });
   await publish(server, 'a', 'fence');
   assert.equal((await ws.command({ op: 'ping' })).op, 'pong');
   assert.deepEqual(ws.before, [], 'nothing was subscribed');
