@@ -15,6 +15,7 @@ let me = '';
 let socket = null;
 let timer = 0;
 let failures = 0;
+let peopleAsked = 0;
 
 function element(tag, className, text) {
   const e = document.createElement(tag);
@@ -72,11 +73,11 @@ function speech(m) {
 }
 
 async function showPeople() {
-  const asked = room;
+  const mine = ++peopleAsked; // an answer that was overtaken is old news
   try {
-    const answer = await fetch(`/api/channels/${encodeURIComponent(`chat:${asked}`)}/presence`, { cache: 'no-store' });
-    if (!answer.ok || asked !== room) return;
+    const answer = await fetch(`/api/channels/${encodeURIComponent(`chat:${room}`)}/presence`, { cache: 'no-store' });
     const { members, total } = await answer.json();
+    if (!answer.ok || mine !== peopleAsked) return;
     $('people-count').textContent = total;
     $('people').replaceChildren(
       ...members.map((m) => {

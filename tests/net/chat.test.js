@@ -250,6 +250,20 @@ test('stats count the rooms', async (t) => {
   assert.deepEqual((await server.stats()).rooms, { lobby: 1, tea: 1 });
 });
 
+test('who has heard that somebody joined or left finds it so in the presence', async (t) => {
+  const server = await startServer(t, ['--workers', '2']);
+  const first = await joinRoom(t, server, 'lobby');
+  const people = async () => (await get(server, '/api/channels/chat:lobby/presence')).json().members.map((m) => m.client);
+  for (let i = 0; i < 10; i++) {
+    const second = await joinRoom(t, server, 'lobby');
+    assert.ok(isJoin(second.id)(await first.next()));
+    assert.ok((await people()).includes(second.id), 'joined');
+    second.socket.terminate();
+    assert.equal((await first.next()).message, `${second.id} left the room`);
+    assert.ok(!(await people()).includes(second.id), 'left');
+  }
+});
+
 test('presence lists who is in the room', async (t) => {
   const server = await startServer(t, ['--workers', '2']);
   const people = [await joinRoom(t, server, 'lobby'), await joinRoom(t, server, 'lobby'), await joinRoomSse(t, server, 'lobby')];
