@@ -175,13 +175,24 @@ enum err outbox_open_gate(struct outbox *o, struct slice bytes)
     return ERR_OK;
 }
 
-void outbox_drop_messages(struct outbox *o)
+static bool is_no_notice(uintptr_t e, uint64_t unused)
+{
+    (void)unused;
+    return (e & KIND_MASK) != KIND_BLOB;
+}
+
+static bool is_of_channel(uintptr_t e, uint64_t channel_hash)
+{
+    return (e & KIND_MASK) == KIND_MSG && entry_msg(e)->channel_hash == channel_hash;
+}
+
+static void drop(struct outbox *o, bool (*which)(uintptr_t e, uint64_t arg), uint64_t arg)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < o->count; i++) {
         uintptr_t e = *slot(o, i);
         bool begun = i == 0 && o->head_sent;
-        if (begun || (e & KIND_MASK) == KIND_BLOB) {
+        if (begun || !which(e, arg)) {
             *slot(o, kept++) = e;
             continue;
         }
@@ -191,6 +202,16 @@ void outbox_drop_messages(struct outbox *o)
     o->count = kept;
     if (!o->count)
         give_ring_back(o);
+}
+
+void outbox_drop_messages(struct outbox *o)
+{
+    drop(o, is_no_notice, 0);
+}
+
+void outbox_drop_channel(struct outbox *o, uint64_t channel_hash)
+{
+    drop(o, is_of_channel, channel_hash);
 }
 
 bool outbox_item(const struct outbox *o, uint32_t i, struct outbox_item *out)

@@ -169,12 +169,20 @@ void session_finish(struct session *s)
     session_mark_dirty(s);
 }
 
+/* `ready` will never be said, and with it not the gaps: the client is where it was before. */
+static void abandon_opening(struct session *s)
+{
+    outbox_drop_messages(&s->out);
+    for (uint32_t i = 0; i < s->opening->n_gaps; i++)
+        s->opening->gap[i].sub->pos = s->opening->gap[i].since;
+}
+
 void session_close(struct session *s, uint16_t code, const char *reason)
 {
     if (s->state != SESSION_OPEN || s->quiet)
         return;
     if (s->opening)
-        outbox_drop_messages(&s->out);
+        abandon_opening(s);
     s->close_code = code;
     set_state(s, SESSION_CLOSING);
     s->dialect->closing(s, code, reason);
@@ -219,9 +227,10 @@ void session_pop(struct session *s)
     struct outbox_item item;
     BUG_ON(!outbox_item(&s->out, 0, &item));
     if (item.msg) {
-        struct sub *sub = sub_of(s, item.msg);
+        struct sub *sub = s->head_left ? NULL : sub_of(s, item.msg);
         if (sub)
             sub->pos = item.msg->pos;
+        s->head_left = false;
         metrics_inc(delivered_metric(s));
     }
     outbox_pop(&s->out);
@@ -371,7 +380,7 @@ static void append_positions(const struct session *s, const struct position *pos
     size_t i = 0;
     bool first = true;
     for (const struct sub *sub = s->subs; sub; sub = sub->next, i++) {
-        if (!sub->joined) /* has no position yet */
+        if (!pos[i].epoch)
             continue;
         if (!first)
             buf_append_char(out, '~');

@@ -102,10 +102,9 @@ static void take_page(struct sub *sub, const struct catch_up *cu)
 static void fell_behind(struct sub *sub, const struct catch_up *cu)
 {
     metrics_inc(M_RESUMED_GAP);
+    /* The position stays until the next message goes out: a cursor over several channels may be
+     * written before the notice, and must not be beyond a gap that was not said. */
     sub->session->dialect->gap(sub->session, sub, cu);
-    /* The id line of an entry that is half written must not change. */
-    if (!cu->count && !sub->session->out.head_sent)
-        sub->pos = cu->start;
 }
 
 static void on_page(struct bus_op *op)
@@ -177,7 +176,6 @@ static void joined(struct sub *sub, struct bus_join *j, const struct hub_call *c
 {
     struct session *s = sub->session;
     sub->joined = true;
-    sub->pos = j->cu.start;
     if (j->cu.from == FROM_POSITION || j->cu.gap)
         metrics_inc(j->cu.gap ? M_RESUMED_GAP : M_RESUMED);
     if (s->state != SESSION_OPEN)
@@ -189,7 +187,10 @@ static void joined(struct sub *sub, struct bus_join *j, const struct hub_call *c
         s->dialect->subscribed(s, sub_channel(sub), &j->cu, slice_of(c->ref, c->ref_len));
         if (j->cu.gap)
             s->dialect->gap(s, sub, &j->cu);
+        if (s->state != SESSION_OPEN)
+            return; /* they did not fit: it is still where it was */
     }
+    sub->pos = j->cu.start;
     take_page(sub, &j->cu);
     if (opening && --s->opening->pending == 0)
         end_opening(s);
@@ -241,8 +242,11 @@ static void join(struct session *s, struct sub *sub, const struct sub_request *r
     j->cu.max_bytes = HUB_PAGE_BYTES;
     if (req->no_position) {
         j->cu.from = FROM_NOW;
+        j->cu.since = (struct position){0};
         c->gap = GAP_NO_POSITION;
     }
+    if (j->cu.from == FROM_POSITION)
+        sub->pos = j->cu.since; /* until the bus answers, it is where it says it is */
     bus_submit(s->hub->port, &j->op);
 }
 
@@ -259,6 +263,7 @@ enum err session_open(struct session *s, const struct sub_request *req, size_t n
         enum err e = sub_new(s, req[i].channel, &sub);
         if (e)
             return e;
+        sub->opening = true;
         join(s, sub, &req[i], SLICE_NONE, on_join_opening);
     }
     if (n == 0)
@@ -288,7 +293,7 @@ static void opening_forget(struct session *s, const struct sub *sub)
         if (o->gap[i].sub != sub)
             o->gap[kept++] = o->gap[i];
     o->n_gaps = kept;
-    if (!sub->joined)
+    if (sub->opening && !sub->joined)
         o->pending--;
 }
 
@@ -330,12 +335,23 @@ static void on_left_by_command(struct bus_op *op)
     bus_op_free(op);
 }
 
+/* The entry that is half sent is a message of this subscription. */
+static bool head_is_of(const struct session *s, const struct sub *sub)
+{
+    struct outbox_item item;
+    return s->out.head_sent && outbox_item(&s->out, 0, &item) && item.msg &&
+           item.msg->channel_hash == sub->audience->node.hash;
+}
+
 enum err session_unsubscribe(struct session *s, struct slice channel, struct slice ref)
 {
     struct sub *sub = session_find_sub(s, channel);
     if (!sub)
         return ERR_NOT_FOUND;
     session_command_sent(s);
+    /* What waits would move the position of a later subscription to the same channel. */
+    s->head_left = s->head_left || head_is_of(s, sub);
+    outbox_drop_channel(&s->out, sub->audience->node.hash);
     leave(s, sub, on_left_by_command, hub_call_new(s->hub, s, ref));
     return ERR_OK;
 }
