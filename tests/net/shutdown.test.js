@@ -9,7 +9,7 @@ import { startServer } from './lib/server.js';
 import { openSse } from './lib/sse.js';
 import { guard, until } from './lib/wait.js';
 import { openWs } from './lib/wsclient.js';
-import { openRawWs, CLOSE } from './lib/wsraw.js';
+import { CLOSE, openRawWs, upgradeRequest } from './lib/wsraw.js';
 
 test('an idle server ends at once with 0', async (t) => {
   const server = await startServer(t, ['--drain', '30s']);
@@ -105,7 +105,7 @@ test('a peer that does not even read does not either', async (t) => {
   assert.equal((await server.terminate()).code, 0);
 });
 
-test('while draining: not ready, no new streams, publishes refused', async (t) => {
+test('while draining: not ready, no new streams, sockets or polls', async (t) => {
   const server = await startServer(t, ['--drain', '10s']);
   // A peer that does not answer the close keeps the drain going; connections made before are used.
   const holder = await openRawWs(t, server, '/ws?channel=a');
@@ -138,8 +138,9 @@ test('while draining: not ready, no new streams, publishes refused', async (t) =
     assert.equal(events.status, 200);
     assert.match(events.body, /^retry: \d+\n+$/);
   }
-  const refused = await ask('POST /publish?channel=a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx');
-  if (refused) {
+  for (const bytes of [upgradeRequest(server, '/ws?channel=a'), 'GET /poll?channel=a HTTP/1.1\r\nHost: h\r\n\r\n']) {
+    const refused = await ask(bytes);
+    if (!refused) continue;
     assert.equal(refused.status, 503);
     assert.equal(refused.json().code, 'shutting_down');
     assert.ok(refused.headers['retry-after']);

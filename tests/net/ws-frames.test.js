@@ -165,7 +165,8 @@ for (const [what, frames, code, path = '/ws?channel=a'] of [
   ['a binary frame for JSON', [frame(BINARY, '{}')], 1003],
   ['2 GiB announced', [frame(TEXT, '', { length: 2 ** 31, lengthBytes: 8 })], 1009],
   ['2 GiB announced, raw binary', [frame(BINARY, '', { length: 2 ** 31, lengthBytes: 8 })], 1009, RAW],
-  ['too much in fragments, raw', [frame(BINARY, Buffer.alloc(40000), { fin: false }), frame(CONTINUE, Buffer.alloc(40000), { fin: false })], 1009, RAW],
+  ['too much in fragments, raw', [frame(BINARY, Buffer.alloc(40000), { fin: false }), frame(CONTINUE, Buffer.alloc(40000))], 1009, RAW],
+  ['far too much in fragments without an end', Array.from({ length: 40 }, (_, i) => frame(i ? CONTINUE : TEXT, 'x'.repeat(40000), { fin: false })), 1009],
 ]) {
   test(`${what} is closed with ${code}`, async (t) => {
     const server = await startServer(t);

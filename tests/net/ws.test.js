@@ -14,6 +14,12 @@ test('without a query: ready with nothing in it', async (t) => {
   assert.deepEqual(ws.ready, { op: 'ready', client: ws.ready.client, protocol: 'crier.v1', cursor: '', channels: [] });
 });
 
+test('the members of ready stand in the documented order', async (t) => {
+  const server = await startServer(t);
+  const ws = await openWs(t, server, '/ws?channel=a');
+  assert.deepEqual(Object.keys(ws.ready), ['op', 'client', 'protocol', 'cursor', 'channels']);
+});
+
 test('the subprotocol crier.v1 is chosen when it is offered, another is not', async (t) => {
   const server = await startServer(t);
   assert.equal((await openWs(t, server, '/ws', { protocols: ['x', 'crier.v1'] })).socket.protocol, 'crier.v1');

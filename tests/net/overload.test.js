@@ -1,0 +1,43 @@
+// More connections than allowed: new streams are told to come back, those that are open stay.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { get, publish } from './lib/http.js';
+import { startServer } from './lib/server.js';
+import { openSse } from './lib/sse.js';
+import { openWs, refusedWs } from './lib/wsclient.js';
+
+test('a full server: EventSource gets 200, retry: and the end; the others 503 with Retry-After', async (t) => {
+  const server = await startServer(t, ['--max-connections', '3', '--sse-retry', '1s']);
+  const stream = await openSse(t, server, { channel: 'a' });
+  await stream.ready();
+  const ws = await openWs(t, server, '/ws?channel=a');
+  await (await openSse(t, server, { channel: 'a' })).ready();
+
+  const retries = new Set();
+  for (let i = 0; i < 8; i++) {
+    const events = await get(server, '/events?channel=a');
+    assert.equal(events.status, 200);
+    assert.match(events.headers['content-type'], /^text\/event-stream/);
+    const [, ms] = /^retry: (\d+)\n\n$/.exec(events.text);
+    assert.ok(Number(ms) > 0);
+    retries.add(ms);
+  }
+  assert.ok(retries.size > 1, 'jittered');
+
+  const poll = await get(server, '/poll?channel=a');
+  const socket = await refusedWs(server, '/ws?channel=a');
+  for (const answer of [poll, socket]) {
+    assert.deepEqual([answer.status, answer.json().code], [503, 'overloaded']);
+    assert.match(answer.headers['retry-after'], /^\d+$/);
+  }
+  assert.equal((await get(server, '/health')).status, 200, 'short requests are still answered');
+
+  await publish(server, 'a', 'still here');
+  assert.equal((await stream.events.next()).data, 'still here');
+  assert.equal((await ws.next()).data, 'still here');
+  stream.close();
+  await server.connected({ sse: 1 });
+  const again = await openSse(t, server, { channel: 'a' });
+  await again.ready();
+});
