@@ -19,8 +19,8 @@ void ws_closing(struct session *s, uint16_t code, const char *reason);
 /* A Close frame's payload; reason is cut at 123 bytes. */
 void ws_push_close(struct session *s, uint16_t code, struct slice reason);
 
-/* "client":"…","cursor":"…","channels":[…] (members only). */
-void notice_ready(struct buf *b, const struct session *s);
+/* "client":"…"EXTRA,"cursor":"…","channels":[…] (members only). */
+void notice_ready(struct buf *b, const struct session *s, const char *extra);
 /* "channel":"…","reason":"…","since":"…","cursor":"…" (members only). */
 void notice_gap(struct buf *b, struct slice channel, enum gap_reason reason, struct position since,
                 struct position resumed);

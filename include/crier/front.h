@@ -14,8 +14,9 @@
 
 #define FRONT_LISTENERS_MAX 8
 #define FRONT_ACCEPTS_PER_TURN 64
-#define FRONT_LINGER_MS 2000 /* for the peer's FIN after a refusal */
-#define FRONT_PAUSE_MS 100   /* without accepting, after descriptors ran out */
+#define FRONT_LINGER_MS 2000               /* for the peer's FIN after a refusal */
+#define FRONT_DROP_MAX_BYTES (1024 * 1024) /* of what a refused connection goes on to send */
+#define FRONT_PAUSE_MS 100                 /* without accepting, after descriptors ran out */
 
 struct front;
 

@@ -15,7 +15,8 @@
 #define STREAM_LINGER_MS 2000   /* for the peer's FIN after ours */
 #define STREAM_WS_CLOSE_MS 5000 /* for the peer's Close after ours */
 #define STREAM_USER_TIMEOUT_MS \
-    30000 /* unacknowledged data kills the connection (TCP_USER_TIMEOUT) */
+    30000                         /* unacknowledged data kills the connection (TCP_USER_TIMEOUT) */
+#define STREAM_FRAGMENTS_MAX 4096 /* of one WebSocket message */
 #define STREAM_READ_BYTES (64 * 1024)
 
 /* One per worker. */
@@ -23,14 +24,15 @@ struct stream_set {
     struct loop *loop;
     struct hub *hub;
     struct ws_pool *ws_pool;
-    struct ws_limits ws_limits;
+    struct ws_limits command_limits; /* of messages that carry JSON commands */
+    struct ws_limits raw_limits;     /* of messages that are payloads themselves */
     struct pool sse, ws;
     _Atomic int64_t *connections; /* borrowed; counted down when a stream ends */
     char read_buffer[STREAM_READ_BYTES];
 };
 
-enum err stream_set_new(struct loop *l, struct hub *h, const struct ws_limits *limits,
-                        _Atomic int64_t *connections, struct stream_set **out) MUST_CHECK;
+enum err stream_set_new(struct loop *l, struct hub *h, _Atomic int64_t *connections,
+                        struct stream_set **out) MUST_CHECK;
 void stream_set_free(struct stream_set *set); /* no streams left */
 
 /* Takes the descriptor (also on failure: it is closed). ERR_NOMEM. */

@@ -147,12 +147,10 @@ static enum err start_bus(struct server *s)
 
 static enum err start_workers(struct server *s)
 {
-    struct worker_options opt = {
-        .hub = &s->hub_options,
-        .ws_limits = {.message_bytes = s->config.max_message_bytes * 2 + 4096, .fragments = 4096},
-        .request_timeout_ms = s->config.request_timeout_ms,
-        .drain_ms = s->config.drain_ms,
-        .shared = &s->shared};
+    struct worker_options opt = {.hub = &s->hub_options,
+                                 .request_timeout_ms = s->config.request_timeout_ms,
+                                 .drain_ms = s->config.drain_ms,
+                                 .shared = &s->shared};
     for (size_t i = 0; i < s->n_workers; i++) {
         enum err e = worker_new(&opt, s->bus, s->n_workers == 1, &s->worker[i]);
         if (e)

@@ -100,7 +100,7 @@ static enum err assemble(struct worker *w, struct bus *bus)
     if (!e)
         e = loop_attach(w->loop, &w->control, 8);
     if (!e)
-        e = stream_set_new(w->loop, w->hub, &o->ws_limits, &o->shared->connections, &w->streams);
+        e = stream_set_new(w->loop, w->hub, &o->shared->connections, &w->streams);
     if (e)
         return e;
     /* Before the transports' hooks: what is flushed here may answer requests there. */

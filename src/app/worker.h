@@ -11,7 +11,6 @@
 
 struct worker_options {
     const struct hub_options *hub; /* borrowed */
-    struct ws_limits ws_limits;
     uint64_t request_timeout_ms;
     uint64_t drain_ms;
     struct http_shared *shared; /* borrowed */

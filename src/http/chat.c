@@ -419,10 +419,12 @@ void route_chat(struct http_exchange *ex, struct slice rest)
         http_problem(ex, 400, "bad_channel", "name a room: /chat/ROOM");
         ok = false;
     }
-    if (ok && ex->method == HTTP_POST)
-        post_to_room(ex, &q, buf_slice(&channel));
-    else if (ok)
+    if (ok && ex->method == HTTP_POST) {
+        if (!publish_turn_away(ex))
+            post_to_room(ex, &q, buf_slice(&channel));
+    } else if (ok) {
         join_room(ex, &q, buf_slice(&channel));
+    }
     query_release(&q);
     buf_release(&channel);
 }

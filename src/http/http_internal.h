@@ -59,6 +59,8 @@ void sse_closing(struct session *s, uint16_t code, const char *reason);
 bool sse_turn_away(struct http_exchange *ex);
 /* Draining or overloaded: answers 503; true when it did. */
 bool turn_away(struct http_exchange *ex);
+/* Draining: what is published now might reach nobody; answers 503; true when it did. */
+bool publish_turn_away(struct http_exchange *ex);
 
 /* --- routes; `rest` is what follows the route's prefix in the path, still encoded --- */
 void route_events(struct http_exchange *ex, struct slice rest);

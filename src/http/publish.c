@@ -220,7 +220,7 @@ void route_publish(struct http_exchange *ex, struct slice rest)
     struct query q;
     struct subscription *sub = NULL;
     struct publish_job *job = NULL;
-    if (!query_parse(ex, &q))
+    if (!query_parse(ex, &q) || publish_turn_away(ex))
         goto out;
     sub = subscription_parse(ex, &q, SUBSCRIPTION_MAX_STREAM, true);
     if (!sub)
@@ -371,6 +371,8 @@ void route_api_publish(struct http_exchange *ex, struct slice rest)
 {
     struct json_error at;
     (void)rest;
+    if (publish_turn_away(ex))
+        return;
     if (json_check(ex->body, true, &at)) {
         http_problem(ex, 400, "bad_json", "the body is not JSON: %s at byte %zu", at.what,
                      at.offset);

@@ -57,7 +57,7 @@ void sse_ready_text(struct buf *b, struct session *s)
     if (!s->opening->n_gaps)
         append_id(b, s);
     buf_append_str(b, "data: {");
-    notice_ready(b, s);
+    notice_ready(b, s, "");
     buf_append_str(b, "}\n\n");
     append_opening_gaps(b, s);
 }
@@ -155,14 +155,21 @@ bool sse_turn_away(struct http_exchange *ex)
     return true;
 }
 
+bool publish_turn_away(struct http_exchange *ex)
+{
+    if (!ex->server->shared->draining)
+        return false;
+    http_problem(ex, 503, "shutting_down", "this server is shutting down, try again");
+    return true;
+}
+
 bool turn_away(struct http_exchange *ex)
 {
-    if (ex->server->shared->draining)
-        http_problem(ex, 503, "shutting_down", "this server is shutting down, try again");
-    else if (is_overloaded(ex))
-        http_problem(ex, 503, "overloaded", "this server has all the connections it can hold");
-    else
+    if (publish_turn_away(ex))
+        return true;
+    if (!is_overloaded(ex))
         return false;
+    http_problem(ex, 503, "overloaded", "this server has all the connections it can hold");
     return true;
 }
 

@@ -16,11 +16,11 @@ static void cursor_member(struct buf *b, const char *name, uint32_t tag, struct 
     buf_append_char(b, '"');
 }
 
-void notice_ready(struct buf *b, const struct session *s)
+void notice_ready(struct buf *b, const struct session *s, const char *extra)
 {
     char id[CLIENT_ID_BYTES];
     client_id_text(s->id, id);
-    buf_printf(b, "\"client\":\"%s\",\"cursor\":\"", id);
+    buf_printf(b, "\"client\":\"%s\"%s,\"cursor\":\"", id, extra);
     session_cursor(s, b);
     buf_append_str(b, "\",\"channels\":[");
     bool first = true;

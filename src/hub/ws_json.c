@@ -22,8 +22,8 @@ static void on_ready(struct session *s)
 {
     struct buf b;
     buf_init(&b, NOTICE_MAX);
-    buf_append_str(&b, "{\"op\":\"ready\",\"protocol\":\"crier.v1\",");
-    notice_ready(&b, s);
+    buf_append_str(&b, "{\"op\":\"ready\",");
+    notice_ready(&b, s, ",\"protocol\":\"crier.v1\"");
     buf_append_char(&b, '}');
     struct buf frames;
     buf_init(&frames, 2 * NOTICE_MAX);

@@ -33,6 +33,7 @@ struct newcomer {
     struct front *front;
     struct sock_addr peer;
     bool refused;
+    size_t dropped; /* bytes a refused one sent on */
     struct loop_corpse corpse;
 };
 
@@ -101,13 +102,16 @@ static void refuse(struct newcomer *n, int status, const char *why)
     timer_set(loop_timers(n->front->loop), &n->deadline, FRONT_LINGER_MS);
 }
 
-/* Reads and drops what a refused peer still sends. True: it may send more. */
+/* Reads and drops what a refused peer still sends. True: it may send more. Bounded, because who
+ * sends faster than we read would keep the worker here. */
 static bool drain_refused(struct newcomer *n)
 {
     ssize_t r;
-    do
-        r = recv(n->w.fd, n->front->head, HEAD_MAX_BYTES, MSG_DONTWAIT);
-    while (r > 0);
+    while ((r = recv(n->w.fd, n->front->head, HEAD_MAX_BYTES, MSG_DONTWAIT)) > 0) {
+        n->dropped += (size_t)r;
+        if (n->dropped > FRONT_DROP_MAX_BYTES)
+            break;
+    }
     if (r < 0 && errno == EAGAIN)
         return true;
     turn_out(n);
@@ -157,8 +161,8 @@ static void on_bytes(struct io_watch *w, uint32_t events)
         (void)drain_refused(n);
     else if (events & (EPOLLERR | EPOLLHUP))
         turn_out(n);
-    else
-        (void)look(n);
+    else if (look(n) && !n->refused && (events & EPOLLRDHUP))
+        turn_out(n); /* it left with the head unfinished */
 }
 
 static void on_deadline(struct timer *t)
@@ -179,7 +183,7 @@ static void welcome(struct front *f, int fd, const struct sock_addr *peer)
     list_push_back(&f->newcomers, &n->node);
     timer_set(loop_timers(f->loop), &n->deadline, f->head_ms);
     /* The request often comes with the connection, which then needs no watch of its own. */
-    if (!look(n) || !loop_watch(f->loop, &n->w, EPOLLIN | EPOLLET))
+    if (!look(n) || !loop_watch(f->loop, &n->w, EPOLLIN | EPOLLRDHUP | EPOLLET))
         return;
     metrics_inc(M_ACCEPT_FAILED);
     turn_out(n);

@@ -153,6 +153,7 @@ static enum head_verdict check_lines(struct slice rest, int *status, const char 
 enum head_verdict head_check(struct slice bytes, int *status, const char **why)
 {
     size_t n = bytes.len < sizeof(preface) - 1 ? bytes.len : sizeof(preface) - 1;
+    bool full = bytes.len >= HEAD_MAX_BYTES;
     *status = 0;
     if (n >= 3 && memcmp(bytes.ptr, preface, n) == 0)
         return n == sizeof(preface) - 1 ? HEAD_HTTP2 : HEAD_MORE;
@@ -160,7 +161,7 @@ enum head_verdict head_check(struct slice bytes, int *status, const char **why)
     if (slice_starts_with(bytes, SLICE("\r\n")))
         bytes = slice_of(bytes.ptr + 2, bytes.len - 2);
     enum head_verdict v = check_lines(bytes, status, why);
-    if (v == HEAD_MORE && bytes.len >= HEAD_MAX_BYTES) {
+    if (v == HEAD_MORE && full) {
         *status = 431;
         return bad(status, why, "the request line and headers are larger than 16 KiB");
     }

@@ -269,22 +269,26 @@ enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bo
     }
     session_init(&st->s, set->hub, &stream_ops, d);
     if (websocket)
-        ws_init(ws_of(st), WS_SERVER, set->ws_pool, &ws_events, &set->ws_limits, &st->s);
+        ws_init(ws_of(st), WS_SERVER, set->ws_pool, &ws_events,
+                d->form == FORM_WS_RAW ? &set->raw_limits : &set->command_limits, &st->s);
     metrics_inc(M_CONNECTIONS);
     (*set->connections)++;
     *out = &st->s;
     return ERR_OK;
 }
 
-enum err stream_set_new(struct loop *l, struct hub *h, const struct ws_limits *limits,
-                        _Atomic int64_t *connections, struct stream_set **out)
+enum err stream_set_new(struct loop *l, struct hub *h, _Atomic int64_t *connections,
+                        struct stream_set **out)
 {
     struct stream_set *set = calloc(1, sizeof(*set));
     if (!set)
         return ERR_NOMEM;
     set->loop = l;
     set->hub = h;
-    set->ws_limits = *limits;
+    size_t message_bytes = hub_options(h)->message_bytes;
+    set->raw_limits = (struct ws_limits){message_bytes, STREAM_FRAGMENTS_MAX};
+    /* Escapes may double a payload, and the other members of a command need room. */
+    set->command_limits = (struct ws_limits){2 * message_bytes + 4096, STREAM_FRAGMENTS_MAX};
     set->connections = connections;
     set->ws_pool = ws_pool_new();
     pool_init(&set->sse, sizeof(struct stream));
