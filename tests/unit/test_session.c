@@ -46,7 +46,7 @@ static void test_an_opening_says_ready_gaps_kept_live(void **state)
     expect(p, "old\nold\nold\nlive\n");
 }
 
-static const char ready_a[] = "{\"op\":\"ready\",\"protocol\":\"crier.v1\",\"client\":\"%s\","
+static const char ready_a[] = "{\"op\":\"ready\",\"client\":\"%s\",\"protocol\":\"crier.v1\","
                               "\"cursor\":\"%s\",\"channels\":[{\"channel\":\"%s\",\"cursor\":"
                               "\"%s\"}]}\n";
 
@@ -70,7 +70,7 @@ static void test_an_opening_without_channels_is_ready_at_once(void **state)
     (void)state;
     struct peer *p = peer_open(0, &dialect_ws_json, NULL);
     expect(p,
-           "{\"op\":\"ready\",\"protocol\":\"crier.v1\",\"client\":\"%s\",\"cursor\":\"\","
+           "{\"op\":\"ready\",\"client\":\"%s\",\"protocol\":\"crier.v1\",\"cursor\":\"\","
            "\"channels\":[]}\n",
            id_of(p));
 }
@@ -116,7 +116,7 @@ static void test_when_all_channels_of_the_opening_left_it_is_ready(void **state)
     assert_int_equal(session_open(&p->s, &req, 1), ERR_OK);
     say(p, "{\"op\":\"unsubscribe\",\"channel\":\"a\",\"ref\":1}");
     expect(p,
-           "{\"op\":\"ready\",\"protocol\":\"crier.v1\",\"client\":\"%s\",\"cursor\":\"\","
+           "{\"op\":\"ready\",\"client\":\"%s\",\"protocol\":\"crier.v1\",\"cursor\":\"\","
            "\"channels\":[]}\n{\"op\":\"ok\",\"ref\":1,\"channel\":\"a\"}\n",
            id_of(p));
 }
