@@ -34,6 +34,9 @@ struct http_shared {
 struct http_server {
     struct hub *hub;            /* borrowed */
     struct http_shared *shared; /* borrowed */
+    /* Lets the bus answer now what was asked of it, as far as it can; NULL when it runs on another
+     * thread. Not within a callback of the hub. */
+    void (*settle)(struct http_server *server);
 };
 
 #define HTTP_HEADERS_MAX 10

@@ -87,6 +87,14 @@ static void on_drain_letter(struct mailbox *mb, struct mail *m)
 
 /* --- life --- */
 
+/* Letters keep their order: they are only delivered earlier than at the end of the turn. */
+static void settle(struct http_server *server)
+{
+    struct worker *w = container_of(server, struct worker, server);
+    (void)mailbox_drain(bus_inbox(w->bus), BUS_LETTERS_PER_TURN);
+    (void)mailbox_drain(bus_port_mailbox(hub_port(w->hub)), BUS_LETTERS_PER_TURN);
+}
+
 static enum err assemble(struct worker *w, struct bus *bus)
 {
     const struct worker_options *o = &w->opt;
@@ -106,7 +114,8 @@ static enum err assemble(struct worker *w, struct bus *bus)
     /* Before the transports' hooks: what is flushed here may answer requests there. */
     w->flush.run = on_turn_end;
     loop_add_hook(w->loop, &w->flush);
-    w->server = (struct http_server){.hub = w->hub, .shared = o->shared};
+    w->server = (struct http_server){
+        .hub = w->hub, .shared = o->shared, .settle = w->hosts_bus ? settle : NULL};
     e = h1_new(w->loop, &w->server, w->streams, o->request_timeout_ms, &w->h1);
     if (!e)
         e = front_new(w->loop, w->h1, &o->shared->connections, o->request_timeout_ms, &w->front);

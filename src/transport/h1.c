@@ -499,6 +499,9 @@ static enum MHD_Result handle(struct h1_exchange *x)
     x->phase = HANDLING;
     x->in_handler = true;
     http_handle(&x->ex);
+    /* To suspend and resume costs more than all the rest of a publish. */
+    if (x->phase == HANDLING && x->ex.server->settle)
+        x->ex.server->settle(x->ex.server);
     x->in_handler = false;
     switch (x->phase) {
     case ANSWERED:
