@@ -88,14 +88,23 @@ static void take_page(struct sub *sub, const struct catch_up *cu)
     if (s->state != SESSION_OPEN || s->cut)
         return;
     enum err e = ERR_OK;
-    for (uint32_t i = 0; i < cu->count && !e; i++)
-        e = outbox_push_msg(&s->out, cu->msgs[i]);
+    uint32_t pushed = 0;
+    for (uint32_t i = 0; i < cu->count && !e; i++) {
+        if (session_is_excluded(s, cu->msgs[i])) {
+            sub_pass_over(sub, cu->msgs[i]);
+        } else {
+            e = outbox_push_msg(&s->out, cu->msgs[i]);
+            pushed++;
+        }
+    }
     sub->paging = false;
     if (!e && cu->complete)
         e = go_live(sub);
     if (e)
         s->cut = true;
     session_mark_dirty(s);
+    if (!pushed && !cu->complete) /* nothing to write, so no write will ask for the next page */
+        session_continue(s);
 }
 
 /* History was trimmed faster than this client read. */
@@ -121,15 +130,16 @@ static void on_page(struct bus_op *op)
     bus_op_free(op);
 }
 
-/* The newest position this subscription has, counting what waits in the outbox. */
-static struct position behind_from(const struct sub *sub)
+/* Messages of this subscription are in the outbox. The gap that the next page may bring must not
+ * stand behind them: a slow client's messages are dropped, its notices stay, and a client that goes
+ * on from the gap would miss them. */
+static bool is_waiting(const struct sub *sub)
 {
-    struct position pos = sub->pos;
     struct outbox_item item;
     for (uint32_t i = 0; outbox_item(&sub->session->out, i, &item); i++)
         if (item.msg && item.msg->channel_hash == sub->audience->node.hash)
-            pos = item.msg->pos;
-    return pos;
+            return true;
+    return false;
 }
 
 static void ask_page(struct sub *sub)
@@ -140,7 +150,7 @@ static void ask_page(struct sub *sub)
     struct bus_page *p = bus_page_new(on_page, c);
     p->channel = slice_dup(sub_channel(sub));
     p->cu.from = FROM_POSITION;
-    p->cu.since = behind_from(sub);
+    p->cu.since = sub->pos;
     p->cu.max_messages = s->page_messages;
     p->cu.max_bytes = HUB_PAGE_BYTES;
     sub->paging = true;
@@ -152,7 +162,7 @@ void session_continue(struct session *s)
     if (!s->n_behind || s->state != SESSION_OPEN || s->out.count > HUB_PAGE_MESSAGES / 4)
         return;
     for (struct sub *sub = s->subs; sub; sub = sub->next)
-        if (sub->place == SUB_NOT_LIVE && !sub->paging)
+        if (sub->place == SUB_NOT_LIVE && !sub->paging && !is_waiting(sub))
             ask_page(sub);
 }
 
