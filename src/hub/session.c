@@ -401,7 +401,7 @@ void session_tail_cursor(const struct session *s, struct buf *out)
     struct position pos[CURSOR_MAX_ENTRIES];
     positions_now(s, pos);
     struct outbox_item item;
-    for (uint32_t i = 0; outbox_item(&s->out, i, &item); i++)
+    for (uint32_t i = s->head_left; outbox_item(&s->out, i, &item); i++)
         if (item.msg)
             positions_after(s, pos, item.msg);
     append_positions(s, pos, out);
