@@ -69,9 +69,10 @@ void audience_deliver(struct audience *a, struct msg *m)
 {
     for (uint32_t i = 0; i < a->n_live; i++) {
         struct sub *sub = a->live[i];
-        if (m->exclude_client && sub->session->id == m->client)
-            continue;
-        session_deliver(sub, m);
+        if (session_is_excluded(sub->session, m))
+            sub_pass_over(sub, m);
+        else
+            session_deliver(sub, m);
     }
 }
 

@@ -43,6 +43,13 @@ struct hub {
 };
 
 void session_deliver(struct sub *sub, struct msg *m);
+/* Published by this session with echo off? */
+static inline bool session_is_excluded(const struct session *s, const struct msg *m)
+{
+    return m->exclude_client && m->client == s->id;
+}
+/* A message that this session does not want counts as received. */
+void sub_pass_over(struct sub *sub, const struct msg *m);
 void session_leave_all(struct session *s); /* without an answer */
 
 #endif

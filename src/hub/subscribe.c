@@ -81,6 +81,22 @@ static enum err go_live(struct sub *sub)
     return e;
 }
 
+/* Messages of this subscription are in the outbox. */
+static bool is_waiting(const struct sub *sub)
+{
+    struct outbox_item item;
+    for (uint32_t i = 0; outbox_item(&sub->session->out, i, &item); i++)
+        if (item.msg && item.msg->channel_hash == sub->audience->node.hash)
+            return true;
+    return false;
+}
+
+void sub_pass_over(struct sub *sub, const struct msg *m)
+{
+    if (!is_waiting(sub))
+        sub->pos = m->pos;
+}
+
 /* Pushes a page's messages; the session is cut when memory is used up. */
 static void take_page(struct sub *sub, const struct catch_up *cu)
 {
@@ -130,16 +146,21 @@ static void on_page(struct bus_op *op)
     bus_op_free(op);
 }
 
-/* Messages of this subscription are in the outbox. The gap that the next page may bring must not
- * stand behind them: a slow client's messages are dropped, its notices stay, and a client that goes
- * on from the gap would miss them. */
-static bool is_waiting(const struct sub *sub)
+/* The pages of all channels together take half of the outbox at most, so that live messages of one
+ * channel do not find it filled by the past of the others. */
+static void limit_page(const struct session *s, struct catch_up *cu)
 {
-    struct outbox_item item;
-    for (uint32_t i = 0; outbox_item(&sub->session->out, i, &item); i++)
-        if (item.msg && item.msg->channel_hash == sub->audience->node.hash)
-            return true;
-    return false;
+    const struct hub_options *o = s->hub->opt;
+    uint32_t n = s->n_subs ? s->n_subs : 1;
+    cu->max_messages = s->page_messages;
+    cu->max_bytes = HUB_PAGE_BYTES;
+    if (s->dialect->passing)
+        return; /* answered with the first page */
+    if (cu->max_messages > o->outbox_messages / 2 / n)
+        cu->max_messages = o->outbox_messages / 2 / n;
+    if (cu->max_bytes > o->outbox_bytes / 2 / n)
+        cu->max_bytes = o->outbox_bytes / 2 / n;
+    /* The bus gives at least one message whatever the limits. */
 }
 
 static void ask_page(struct sub *sub)
@@ -151,12 +172,14 @@ static void ask_page(struct sub *sub)
     p->channel = slice_dup(sub_channel(sub));
     p->cu.from = FROM_POSITION;
     p->cu.since = sub->pos;
-    p->cu.max_messages = s->page_messages;
-    p->cu.max_bytes = HUB_PAGE_BYTES;
+    limit_page(s, &p->cu);
     sub->paging = true;
     bus_submit(s->hub->port, &p->op);
 }
 
+/* Not while messages of the last page wait: the gap that the next may bring must not stand behind
+ * them. A slow client's messages are dropped, its notices stay, and a client that goes on from the
+ * gap would miss them. */
 void session_continue(struct session *s)
 {
     if (!s->n_behind || s->state != SESSION_OPEN || s->out.count > HUB_PAGE_MESSAGES / 4)
@@ -248,8 +271,7 @@ static void join(struct session *s, struct sub *sub, const struct sub_request *r
     j->member.passing = s->dialect->passing;
     j->member.transport = s->dialect->transport;
     j->cu = req->from;
-    j->cu.max_messages = s->page_messages;
-    j->cu.max_bytes = HUB_PAGE_BYTES;
+    limit_page(s, &j->cu);
     if (req->no_position) {
         j->cu.from = FROM_NOW;
         j->cu.since = (struct position){0};
