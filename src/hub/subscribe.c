@@ -152,6 +152,8 @@ static void limit_page(const struct session *s, struct catch_up *cu)
 {
     const struct hub_options *o = s->hub->opt;
     uint32_t n = s->n_subs ? s->n_subs : 1;
+    if (s->opening && s->opening->pending > n)
+        n = s->opening->pending; /* the others are about to join */
     cu->max_messages = s->page_messages;
     cu->max_bytes = HUB_PAGE_BYTES;
     if (s->dialect->passing)
