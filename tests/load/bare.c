@@ -84,14 +84,18 @@ void bare_start(struct bare *b, size_t n, const char *ready)
     b->answers = answers[0];
 }
 
-void bare_send(struct bare *b, const char *message, size_t len, size_t first, size_t step,
+void bare_send(const struct bare *b, const char *message, size_t len, size_t first, size_t step,
                size_t count)
 {
     const struct order o = {len, first, step, count};
-    char done;
     if (len > MESSAGE_MAX_BYTES || write(b->orders, &o, sizeof(o)) != sizeof(o) ||
         write(b->orders, message, len) != (ssize_t)len)
         die("an order to the bare loop");
+}
+
+void bare_wait(const struct bare *b)
+{
+    char done;
     if (read(b->answers, &done, 1) != 1)
         die("the bare loop has ended");
 }

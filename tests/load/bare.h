@@ -16,9 +16,11 @@ struct bare {
 
 /* Accepts n connections and tells each that it is ready, as a client of this kind expects it. */
 void bare_start(struct bare *b, size_t n, const char *ready);
-/* One message of so many bytes to the connections first, first + step, ...: `count` of them. */
-void bare_send(struct bare *b, const char *message, size_t len, size_t first, size_t step,
+/* One message of so many bytes to the connections first, first + step, ...: `count` of them. Only
+ * asks for it: read what comes, as from the server, then wait until the loop is done. */
+void bare_send(const struct bare *b, const char *message, size_t len, size_t first, size_t step,
                size_t count);
+void bare_wait(const struct bare *b);
 void bare_stop(struct bare *b);
 
 #endif

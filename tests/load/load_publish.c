@@ -84,6 +84,7 @@ static double bare_round(struct side *side)
     uint64_t began = cpu_ns(side->bare.pid);
     bare_send(&side->bare, message, sizeof(message) - 1, side->at, STEP, MESSAGES_PER_ROUND);
     clients_await(&side->bare_clients, want);
+    bare_wait(&side->bare);
     return (double)(cpu_ns(side->bare.pid) - began) / MESSAGES_PER_ROUND / 1000;
 }
 
