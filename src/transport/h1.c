@@ -72,6 +72,7 @@ struct h1_exchange {
     int status;
     uint8_t phase;
     bool too_large;
+    bool is_1_0; /* HTTP/1.0 */
     bool in_handler;
     char uri[];
 };
@@ -139,33 +140,36 @@ static void run_later(struct h1_daemon *d)
 
 struct header_check {
     struct head_framing framing;
-    const char *next; /* where the next name must begin; NULL = unknown */
+    const char *next; /* where the next line must begin */
     bool hole;
 };
 
-/* libmicrohttpd 0.9 parses in place and ends each line with two zeros where CRLF stood, so
- * honest headers follow each other without a gap. A gap is what it swallowed without a word: a
- * folded line, a bare LF, a NUL, a line without a name. 1.0 refuses those itself. */
-static void check_adjacent(struct header_check *c, const char *name, const char *value, size_t n)
-{
+/* libmicrohttpd 0.9 parses in place and writes two zeros where CRLF stood, so the lines of an
+ * honest head follow each other without a gap up to the empty one. A gap is what it swallowed
+ * without a word: a folded line, a bare LF, a NUL, or a line without a name, which it even takes
+ * for the end of the head. 1.0 refuses those itself. */
 #if MHD_VERSION < 0x01000000
-    if ((c->next && name != c->next) || value[n] != '\0' || value[n + 1] != '\0')
+static void check_line(struct header_check *c, const char *begin, const char *end)
+{
+    if (begin != c->next || end[0] != '\0' || end[1] != '\0')
         c->hole = true;
-    c->next = value + n + 2;
-#else
-    (void)c;
-    (void)name;
-    (void)value;
-    (void)n;
-#endif
+    c->next = end + 2;
 }
+#else
+static void check_line(struct header_check *c, const char *begin, const char *end)
+{
+    (void)c;
+    (void)begin;
+    (void)end;
+}
+#endif
 
 static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const char *name,
                                     size_t name_len, const char *value, size_t value_len)
 {
     struct header_check *c = cls;
     (void)kind;
-    check_adjacent(c, name, value, value_len);
+    check_line(c, name, value + value_len);
     head_framing_add(&c->framing, slice_of(name, name_len), slice_of(value, value_len));
     return MHD_YES;
 }
@@ -178,9 +182,11 @@ static bool takes_body(enum http_method m)
 /* The front door has checked the first request of a connection; this sees the later ones too. */
 static const char *check_request(struct h1_exchange *x, const char *method, const char *version)
 {
-    struct header_check c = {.next = NULL};
+    struct header_check c = {.next = version};
+    check_line(&c, version, version + strlen(version));
     (void)MHD_get_connection_values_n(x->conn, MHD_HEADER_KIND, check_header, &c);
-    head_framing_end(&c.framing, takes_body(x->ex.method), strcmp(version, "HTTP/1.0") != 0);
+    check_line(&c, c.next, c.next);
+    head_framing_end(&c.framing, takes_body(x->ex.method), !x->is_1_0);
     x->content_length = c.framing.body_bytes;
     if (c.framing.why)
         return c.framing.why;
@@ -340,7 +346,8 @@ static bool has_token(struct slice list, struct slice want)
 static enum http_upgrade get_upgrade(const struct http_exchange *ex)
 {
     char accept[29];
-    if (ex->method != HTTP_GET || !has_token(get_header(ex, "Connection"), SLICE("upgrade")) ||
+    if (x_of(ex)->is_1_0 || ex->method != HTTP_GET ||
+        !has_token(get_header(ex, "Connection"), SLICE("upgrade")) ||
         !has_token(get_header(ex, "Upgrade"), SLICE("websocket")))
         return HTTP_UPGRADE_NONE;
     if (!slice_eq(get_header(ex, "Sec-WebSocket-Version"), SLICE("13")))
@@ -535,6 +542,7 @@ static enum MHD_Result take_body(struct h1_exchange *x, const char *data, size_t
 static enum MHD_Result begin(struct h1_exchange *x, const char *method, const char *version)
 {
     x->ex.method = method_of(method);
+    x->is_1_0 = strcmp(version, "HTTP/1.0") == 0;
     const char *why = check_request(x, method, version);
     if (why) {
         metrics_inc(M_BAD_AMBIGUOUS);
