@@ -35,6 +35,6 @@ struct head_framing {
     const char *why;     /* the first violation; NULL = none */
 };
 void head_framing_add(struct head_framing *f, struct slice name, struct slice value);
-void head_framing_end(struct head_framing *f, bool takes_body, bool needs_host);
+void head_framing_end(struct head_framing *f, bool takes_body, bool is_1_0);
 
 #endif

@@ -13,7 +13,7 @@
 static bool in_list(struct slice list, struct slice origin)
 {
     struct slice one;
-    while (slice_split(&list, ',', &one))
+    while (origin.len && slice_split(&list, ',', &one))
         if (slice_eq_nocase(slice_trim(one), origin))
             return true;
     return false;

@@ -53,13 +53,15 @@ void head_framing_add(struct head_framing *f, struct slice name, struct slice va
     }
 }
 
-void head_framing_end(struct head_framing *f, bool takes_body, bool needs_host)
+void head_framing_end(struct head_framing *f, bool takes_body, bool is_1_0)
 {
     if (f->content_length > 1 || f->transfer_encoding > 1 || f->host > 1)
         complain(f, "Content-Length, Transfer-Encoding and Host may be given once");
     if (f->content_length && f->transfer_encoding)
         complain(f, "Content-Length and Transfer-Encoding exclude each other");
-    if (needs_host && !f->host)
+    if (is_1_0 && f->transfer_encoding)
+        complain(f, "HTTP/1.0 has no Transfer-Encoding");
+    if (!is_1_0 && !f->host)
         complain(f, "Host is missing");
     if (!takes_body && (f->body_bytes || f->transfer_encoding))
         complain(f, "GET, HEAD and OPTIONS take no body here");
@@ -144,7 +146,7 @@ static enum head_verdict check_lines(struct slice rest, int *status, const char 
             wrong = check_header_line(line, &f);
     }
     if (!wrong) {
-        head_framing_end(&f, takes_body(r.method), slice_eq(r.version, SLICE("HTTP/1.1")));
+        head_framing_end(&f, takes_body(r.method), slice_eq(r.version, SLICE("HTTP/1.0")));
         wrong = f.why;
     }
     return wrong ? bad(status, why, wrong) : HEAD_HTTP1;
