@@ -81,10 +81,11 @@ static enum err go_live(struct sub *sub)
     return e;
 }
 
-/* Messages of this subscription are in the outbox. */
+/* Messages of this subscription are in the outbox; those behind the gate cannot be seen. */
 static bool is_waiting(const struct sub *sub)
 {
     struct outbox_item item;
+    BUG_ON(sub->session->opening);
     for (uint32_t i = 0; outbox_item(&sub->session->out, i, &item); i++)
         if (item.msg && item.msg->channel_hash == sub->audience->node.hash)
             return true;
@@ -93,7 +94,7 @@ static bool is_waiting(const struct sub *sub)
 
 void sub_pass_over(struct sub *sub, const struct msg *m)
 {
-    if (!is_waiting(sub))
+    if (!sub->session->opening && !is_waiting(sub))
         sub->pos = m->pos;
 }
 
@@ -184,7 +185,8 @@ static void ask_page(struct sub *sub)
  * gap would miss them. */
 void session_continue(struct session *s)
 {
-    if (!s->n_behind || s->state != SESSION_OPEN || s->out.count > HUB_PAGE_MESSAGES / 4)
+    if (!s->n_behind || s->opening || s->state != SESSION_OPEN ||
+        s->out.count > HUB_PAGE_MESSAGES / 4)
         return;
     for (struct sub *sub = s->subs; sub; sub = sub->next)
         if (sub->place == SUB_NOT_LIVE && !sub->paging && !is_waiting(sub))
@@ -205,6 +207,7 @@ static void end_opening(struct session *s)
         s->dialect->ready(s);
     free(s->opening);
     s->opening = NULL;
+    session_continue(s);
 }
 
 static void joined(struct sub *sub, struct bus_join *j, const struct hub_call *c, bool opening)

@@ -189,6 +189,70 @@ static void test_a_channel_without_a_position_is_not_in_the_cursor(void **state)
     expect(p, "close 4001 %s\n", cur("b", 0));
 }
 
+/* Takes the first notice, which stands before the gate, while only the first channel is answered.
+ */
+static struct peer *half_open_with_a_page(struct sub_request first)
+{
+    struct peer *p = peer_init(0, &dialect_ws_json);
+    struct sub_request req[2] = {first, at_now("z")};
+    p->s.page_messages = 2;
+    session_push(&p->s, SLICE("\x81\x06"), SLICE("before"));
+    p->takes = 0;
+    assert_int_equal(session_open(&p->s, req, 2), ERR_OK);
+    run_bus();
+    assert_true(mailbox_drain(bus_port_mailbox(hub_port(fx->hub)), 1));
+    p->takes = SIZE_MAX;
+    (void)hub_turn(fx->hub);
+    assert_int_equal(p->got.len, 8);
+    return p;
+}
+
+static unsigned count_lines_with(struct peer *p, const char *what)
+{
+    struct buf lines;
+    unsigned n = 0;
+    buf_init(&lines, 1 << 20);
+    frames_as_lines(buf_slice(&p->got), &lines);
+    buf_append_char(&lines, '\0');
+    for (const char *at = lines.data; (at = strstr(at, what)); at++)
+        n++;
+    buf_release(&lines);
+    return n;
+}
+
+static void test_no_page_is_asked_for_while_the_first_waits_behind_the_gate(void **state)
+{
+    (void)state;
+    publish_many("big:a", 5);
+    struct peer *p = half_open_with_a_page(at_offset("big:a", 0));
+    assert_null(bus_inbox(fx->bus)->head);
+    run();
+    assert_int_equal(count_lines_with(p, "\"op\":\"message\""), 5);
+}
+
+static void
+test_an_own_message_does_not_move_the_position_over_what_is_behind_the_gate(void **state)
+{
+    (void)state;
+    publish("big:a", "x");
+    struct peer *p = peer_init(0, &dialect_ws_json);
+    struct sub_request req[2] = {at_offset("big:a", 0), at_now("z")};
+    assert_int_equal(session_open(&p->s, req, 2), ERR_OK);
+    /* Handled between the two joins, as by a bus on another thread. */
+    assert_true(mailbox_drain(bus_inbox(fx->bus), 1));
+    say(p, "{\"op\":\"publish\",\"channel\":\"big:a\",\"data\":1,\"echo\":false}");
+    run_bus();
+    struct mailbox *mb = bus_port_mailbox(hub_port(fx->hub));
+    assert_true(mailbox_drain(mb, 1)); /* big:a is joined */
+    struct mail *answer = mb->batch;   /* z's; what follows is the live message */
+    mb->batch = answer->next;
+    assert_true(mailbox_drain(mb, 1));
+    assert_int_equal(session_find_sub(&p->s, SLICE("big:a"))->pos.offset, 0);
+    mailbox_post(mb, answer);
+    run();
+    assert_int_equal(count_lines_with(p, "\"op\":\"message\""), 1);
+}
+
 /* ---- slow clients ---- */
 
 static struct peer *raw_peer(const char *channel)
@@ -571,6 +635,8 @@ int main(void)
         T(test_the_cursor_of_a_close_while_opening_is_not_beyond_an_unsaid_gap),
         T(test_a_channel_that_was_not_answered_keeps_the_position_it_was_asked_for),
         T(test_a_channel_without_a_position_is_not_in_the_cursor),
+        T(test_no_page_is_asked_for_while_the_first_waits_behind_the_gate),
+        T(test_an_own_message_does_not_move_the_position_over_what_is_behind_the_gate),
         T(test_a_slow_client_is_closed_with_the_cursor_of_what_it_was_given),
         T(test_a_half_sent_message_is_finished_and_counts),
         T(test_bytes_are_limited_like_messages),
