@@ -186,7 +186,7 @@ static const char *check_request(struct h1_exchange *x, const char *method, cons
     check_line(&c, version, version + strlen(version));
     (void)MHD_get_connection_values_n(x->conn, MHD_HEADER_KIND, check_header, &c);
     check_line(&c, c.next, c.next);
-    head_framing_end(&c.framing, takes_body(x->ex.method), !x->is_1_0);
+    head_framing_end(&c.framing, takes_body(x->ex.method), x->is_1_0);
     x->content_length = c.framing.body_bytes;
     if (c.framing.why)
         return c.framing.why;
