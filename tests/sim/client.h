@@ -107,7 +107,8 @@ static inline size_t room_now(struct client *cl)
     }
 }
 
-static inline void conn_write(struct conn *c)
+/* The number of bytes that were there to write. */
+static inline size_t conn_write(struct conn *c)
 {
     struct iovec iov[24];
     struct world *w = c->client->w;
@@ -120,12 +121,13 @@ static inline void conn_write(struct conn *c)
         session_advance(&c->s, taken);
     c->blocked = taken < offered;
     c->client->seen->short_writes += c->blocked && taken;
+    return offered;
 }
 
 static inline void conn_relieve(struct session *s)
 {
     if (conn_of(s)->client)
-        conn_write(conn_of(s));
+        (void)conn_write(conn_of(s));
 }
 
 static inline void conn_flush(struct session *s)
@@ -137,11 +139,10 @@ static inline void conn_flush(struct session *s)
     }
     if (c->blocked)
         return;
-    uint32_t before = s->out.count;
-    conn_write(c);
+    size_t offered = conn_write(c);
     if (!s->out.count && s->state == SESSION_CLOSING)
         session_gone(s);
-    else if (!c->blocked && before && s->out.count && !s->opening)
+    else if (!c->blocked && offered && s->out.count)
         session_mark_dirty(s);
 }
 
@@ -269,6 +270,30 @@ static inline bool position_parse(struct client *cl, struct slice text, int c, s
     return false;
 }
 
+/* The position that an unanswered subscribe, and nothing else, has asked for. */
+static inline struct position pending_position(const struct client *cl, int channel)
+{
+    struct position asked = {0};
+    unsigned n = 0;
+    for (unsigned i = 0; i < cl->n_pending; i++)
+        if (cl->pending[i].channel == channel && cl->pending[i].what != CMD_PUBLISH) {
+            asked = cl->pending[i].asked;
+            n++;
+        }
+    return n == 1 ? asked : (struct position){0};
+}
+
+/* What was asked for and not answered is still where the client is. */
+static inline void take_cursor_of_pending(struct client *cl, const struct cursor *cursor, int c)
+{
+    struct position pos, asked = pending_position(cl, c);
+    if (asked.epoch &&
+        !cursor_find(cursor, slice_str(channel_name[c]), CHANNELS, CHANNELS + 1, &pos) &&
+        !same_position(pos, asked))
+        world_fail(cl->w, "client %u: the cursor is ahead of an unanswered subscribe to %s",
+                   cl->number, channel_name[c]);
+}
+
 static inline void take_cursor_of(struct client *cl, const struct cursor *cursor, int c)
 {
     struct listening *l = &cl->ch[c];
@@ -294,7 +319,9 @@ static inline void take_cursor(struct client *cl, struct slice text)
         return;
     }
     for (int c = 0; c < CHANNELS; c++)
-        if (!is_pending(cl, c) && (cl->ch[c].on || cl->talk != TALK_JSON))
+        if (is_pending(cl, c))
+            take_cursor_of_pending(cl, &cursor, c);
+        else if (cl->ch[c].on || cl->talk != TALK_JSON)
             take_cursor_of(cl, &cursor, c);
 }
 
@@ -760,6 +787,8 @@ static inline void client_connect(struct client *cl)
     session_init(&c->s, w->hub[hub], &conn_ops, &test_dialects[talk]);
     if (one_in(w, 2))
         c->s.page_messages = 1 + chance(w, 30);
+    if (talk == TALK_SSE || talk == TALK_SSE_JSON)
+        session_push(&c->s, SLICE(": prelude\n\n"), SLICE_NONE);
     if (session_open(&c->s, req, (size_t)cl->n_order))
         world_fail(w, "session_open failed");
 }
