@@ -1,7 +1,7 @@
 // http.js - one request, one connection, everything of the answer.
 
 import http from 'node:http';
-import { guard } from './wait.js';
+import { guard, until } from './wait.js';
 
 export function request(server, path, { method = 'GET', headers = {}, body, agent = false, signal } = {}) {
   const answer = new Promise((resolve, reject) => {
@@ -60,6 +60,21 @@ export async function history(server, channel, parameters = {}) {
   const answer = await get(server, `/api/channels/${encodeURIComponent(channel)}/history?${query(parameters)}`);
   if (answer.status !== 200) throw new Error(`history answered ${answer.status} ${answer.text}`);
   return answer.json();
+}
+
+export async function subscribers(server, channel) {
+  const answer = await get(server, `/api/channels/${encodeURIComponent(channel)}`);
+  return answer.status === 200 ? answer.json().subscribers : 0;
+}
+
+// A raw WebSocket is not told when it is subscribed; the server is asked instead. `gone` says that
+// the connection was closed meanwhile.
+export async function rawSubscribed(server, path, open, gone) {
+  const channel = new URL(path, server.origin).searchParams.get('channel');
+  const before = await subscribers(server, channel);
+  const client = await open();
+  await until(async () => gone(client) || (await subscribers(server, channel)) > before, `the raw WebSocket listens to ${channel}`);
+  return client;
 }
 
 export const numbered = (prefix, n, from = 0) => Array.from({ length: n }, (_, i) => `${prefix}${from + i}`);

@@ -1,6 +1,7 @@
 // wsclient.js - npm `ws` with an awaitable queue of what arrived.
 
 import WebSocket from 'ws';
+import { rawSubscribed } from './http.js';
 import { atEnd, guard, Queue } from './wait.js';
 
 export class WsClient {
@@ -79,10 +80,14 @@ export class WsClient {
 
 // A connected client; the first frame of a JSON client is taken as `client.ready`.
 export async function openWs(t, server, path = '/ws', options = {}) {
-  const client = new WsClient(server.wsUrl(path), options);
-  atEnd(t, () => client.socket.terminate());
-  await client.opened();
-  if (path.startsWith('/ws') && !path.includes('format=raw')) {
+  const open = () => {
+    const client = new WsClient(server.wsUrl(path), options);
+    atEnd(t, () => client.socket.terminate());
+    return client.opened();
+  };
+  if (path.includes('format=raw')) return rawSubscribed(server, path, open, (c) => c.socket.readyState !== WebSocket.OPEN);
+  const client = await open();
+  if (path.startsWith('/ws')) {
     client.ready = await client.next('ready');
     if (client.ready.op !== 'ready') throw new Error(`expected ready, got ${JSON.stringify(client.ready)}`);
   }

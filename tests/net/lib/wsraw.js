@@ -1,6 +1,7 @@
 // wsraw.js - WebSocket frames by hand, for what a decent client never sends.
 
 import { createHash } from 'node:crypto';
+import { rawSubscribed } from './http.js';
 import { rawConnect } from './raw.js';
 
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
@@ -79,13 +80,19 @@ export class RawWs {
 }
 
 export async function openRawWs(t, server, path, fields) {
+  if (path.includes('format=raw')) return rawSubscribed(server, path, () => upgraded(t, server, path, fields), (ws) => ws.raw.closed);
+  const ws = await upgraded(t, server, path, fields);
+  if (path.startsWith('/ws')) ws.ready = await ws.json();
+  return ws;
+}
+
+async function upgraded(t, server, path, fields) {
   const raw = await rawConnect(t, server);
   raw.send(upgradeRequest(server, path, fields));
   const head = await raw.head();
   if (head.status !== 101) throw new Error(`no upgrade: ${head.text}`);
   const ws = new RawWs(raw);
   ws.head = head;
-  if (path.startsWith('/ws') && !path.includes('format=raw')) ws.ready = await ws.json();
   return ws;
 }
 
