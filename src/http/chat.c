@@ -223,8 +223,6 @@ static void ws_on_received(struct session *s, bool binary, struct slice payload)
     struct slice content;
     if (binary)
         session_close(s, WS_CODE_NOT_ACCEPTED, "binary frames are not accepted in chat rooms");
-    else if (payload.len > hub_options(s->hub)->message_bytes)
-        say_error(s, "The message is too big");
     else if (json_check(payload, true, NULL))
         say_error(s, "Invalid JSON format");
     else if (!content_of(payload, &content))

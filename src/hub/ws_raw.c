@@ -54,10 +54,6 @@ static void on_received(struct session *s, bool binary, struct slice payload)
         .channel = sub_channel(s->subs), .payload = payload, .kind = MSG_BINARY, .client = s->id};
     size_t at;
     const char *what;
-    if (payload.len > hub_options(s->hub)->message_bytes) {
-        session_close(s, WS_CODE_TOO_BIG, "the message is too big");
-        return;
-    }
     /* The rule for a body without a content type; it cannot fail. */
     if (!binary && msg_kind_of(SLICE_NONE, payload, &d.kind, &at, &what))
         d.kind = MSG_TEXT;
