@@ -25,8 +25,8 @@ void notice_ready(struct buf *b, const struct session *s, const char *extra);
 void notice_gap(struct buf *b, struct slice channel, enum gap_reason reason, struct position since,
                 struct position resumed);
 void notice_gap_cu(struct buf *b, const struct sub *sub, const struct catch_up *cu);
-/* {"client":…,"user":…,"transport":…,"since":…} */
-void notice_member(struct buf *b, const struct bus_member *m);
+/* "members":[{"client":…,"user":…,"transport":…,"since":…}…],"total":… (members only). */
+void notice_presence(struct buf *b, const struct bus_presence *p);
 /* "messages":[…],"cursor":"…","complete":…,"gap":{…} (members only). */
 void notice_history(struct buf *b, struct slice channel, const struct catch_up *cu);
 

@@ -137,13 +137,9 @@ static void on_presence(struct bus_op *op)
         struct buf b;
         buf_init(&b, ANSWER_MAX);
         channel_member(&b, p->channel);
-        buf_append_str(&b, ",\"members\":[");
-        for (uint32_t i = 0; i < p->count; i++) {
-            if (i)
-                buf_append_char(&b, ',');
-            notice_member(&b, &p->member[i]);
-        }
-        buf_printf(&b, "],\"total\":%u}", p->total);
+        buf_append_char(&b, ',');
+        notice_presence(&b, p);
+        buf_append_char(&b, '}');
         finish(ex, &b);
     }
     bus_op_free(op);

@@ -53,7 +53,7 @@ void notice_gap_cu(struct buf *b, const struct sub *sub, const struct catch_up *
     notice_gap(b, sub_channel(sub), cu->gap, cu->since, cu->start);
 }
 
-void notice_member(struct buf *b, const struct bus_member *m)
+static void notice_member(struct buf *b, const struct bus_member *m)
 {
     char id[CLIENT_ID_BYTES];
     client_id_text(m->client, id);
@@ -62,6 +62,17 @@ void notice_member(struct buf *b, const struct bus_member *m)
         member_string(b, "user", slice_str(m->user));
     member_string(b, "transport", slice_str(m->transport));
     buf_printf(b, ",\"since\":%llu}", (unsigned long long)m->since_ms);
+}
+
+void notice_presence(struct buf *b, const struct bus_presence *p)
+{
+    buf_append_str(b, "\"members\":[");
+    for (uint32_t i = 0; i < p->count; i++) {
+        if (i)
+            buf_append_char(b, ',');
+        notice_member(b, &p->member[i]);
+    }
+    buf_printf(b, "],\"total\":%u", p->total);
 }
 
 void notice_history(struct buf *b, struct slice channel, const struct catch_up *cu)

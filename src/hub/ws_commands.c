@@ -184,15 +184,6 @@ out:
     buf_release(&channel);
 }
 
-/* The session of an answer, which may be gone; takes the call. */
-static struct session *answer_session(struct hub_call *call)
-{
-    struct session *s = hub_session(call->hub, call->session);
-    if (s)
-        session_command_done(s);
-    return s && s->state == SESSION_OPEN ? s : NULL;
-}
-
 static void fail_op(struct session *s, struct slice ref, enum err err)
 {
     switch (err) {
@@ -207,26 +198,44 @@ static void fail_op(struct session *s, struct slice ref, enum err err)
     }
 }
 
+/* The session to answer, with the answer begun; NULL when it is gone or was told of an error. */
+static struct session *answer_begin(const struct bus_op *op, struct slice channel, struct buf *b)
+{
+    const struct hub_call *call = op->ctx;
+    struct slice ref = slice_of(call->ref, call->ref_len);
+    struct session *s = hub_session(call->hub, call->session);
+    if (s)
+        session_command_done(s);
+    if (!s || s->state != SESSION_OPEN)
+        return NULL;
+    if (op->err) {
+        fail_op(s, ref, op->err);
+        return NULL;
+    }
+    command_reply_begin(b, ref);
+    buf_append_str(b, ",\"channel\":");
+    json_append_string(b, channel);
+    return s;
+}
+
+static void answer_end(struct bus_op *op)
+{
+    free(op->ctx);
+    bus_op_free(op);
+}
+
 static void on_published(struct bus_op *op)
 {
     struct bus_publish *p = container_of(op, struct bus_publish, op);
-    struct hub_call *call = op->ctx;
-    struct slice ref = slice_of(call->ref, call->ref_len);
-    struct session *s = answer_session(call);
-    if (s && op->err) {
-        fail_op(s, ref, op->err);
-    } else if (s) {
-        struct buf b;
-        command_reply_begin(&b, ref);
-        buf_append_str(&b, ",\"channel\":");
-        json_append_string(&b, p->msg->channel);
+    struct buf b;
+    struct session *s = answer_begin(op, p->msg->channel, &b);
+    if (s) {
         buf_append_str(&b, ",\"id\":\"");
         cursor_append(&b, p->msg->channel_tag, p->pos);
         buf_append_str(&b, p->repeated ? "\",\"repeated\":true" : "\"");
         push_end(s, &b);
     }
-    free(call);
-    bus_op_free(op);
+    answer_end(op);
 }
 
 /* Everything of a publish but the channel; false after having refused. */
@@ -294,27 +303,14 @@ static void op_publish(const struct command *c)
 static void on_presence(struct bus_op *op)
 {
     struct bus_presence *p = container_of(op, struct bus_presence, op);
-    struct hub_call *call = op->ctx;
-    struct slice ref = slice_of(call->ref, call->ref_len);
-    struct session *s = answer_session(call);
-    if (s && op->err) {
-        fail_op(s, ref, op->err);
-    } else if (s) {
-        struct buf b;
-        command_reply_begin(&b, ref);
-        buf_append_str(&b, ",\"channel\":");
-        json_append_string(&b, slice_str(p->channel));
-        buf_append_str(&b, ",\"members\":[");
-        for (uint32_t i = 0; i < p->count; i++) {
-            if (i)
-                buf_append_char(&b, ',');
-            notice_member(&b, &p->member[i]);
-        }
-        buf_printf(&b, "],\"total\":%u", p->total);
+    struct buf b;
+    struct session *s = answer_begin(op, slice_str(p->channel), &b);
+    if (s) {
+        buf_append_char(&b, ',');
+        notice_presence(&b, p);
         push_end(s, &b);
     }
-    free(call);
-    bus_op_free(op);
+    answer_end(op);
 }
 
 static void op_presence(const struct command *c)
@@ -337,24 +333,17 @@ static void op_presence(const struct command *c)
 static void on_history(struct bus_op *op)
 {
     struct bus_history *h = container_of(op, struct bus_history, op);
-    struct hub_call *call = op->ctx;
-    struct slice ref = slice_of(call->ref, call->ref_len);
-    struct session *s = answer_session(call);
+    const struct hub_call *call = op->ctx;
+    struct buf b;
+    struct session *s = answer_begin(op, slice_str(h->channel), &b);
     if (!h->cu.gap)
         h->cu.gap = (enum gap_reason)call->gap;
-    if (s && op->err) {
-        fail_op(s, ref, op->err);
-    } else if (s) {
-        struct buf b;
-        command_reply_begin(&b, ref);
-        buf_append_str(&b, ",\"channel\":");
-        json_append_string(&b, slice_str(h->channel));
+    if (s) {
         buf_append_char(&b, ',');
         notice_history(&b, slice_str(h->channel), &h->cu);
         push_end(s, &b);
     }
-    free(call);
-    bus_op_free(op);
+    answer_end(op);
 }
 
 static void op_history(const struct command *c)
