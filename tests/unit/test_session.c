@@ -290,6 +290,7 @@ static void test_a_half_sent_message_is_finished_and_counts(void **state)
         publish("a", "waits");
     assert_int_equal(p->s.state, SESSION_CLOSING);
     assert_int_equal(p->got.len, 3);
+    assert_int_equal(p->s.subs->pos.offset, 0);
     p->takes = SIZE_MAX;
     session_mark_dirty(&p->s);
     expect(p, "waits\nclose 4001 %s\n", cur("a", 1));
