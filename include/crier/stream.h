@@ -35,7 +35,8 @@ enum err stream_set_new(struct loop *l, struct hub *h, _Atomic int64_t *connecti
                         struct stream_set **out) MUST_CHECK;
 void stream_set_free(struct stream_set *set); /* no streams left */
 
-/* Takes the descriptor (also on failure: it is closed). ERR_NOMEM. */
+/* Takes the descriptor (also on failure: it is closed) and, on success, its place among the
+ * connections that are counted. ERR_NOMEM. */
 enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bool websocket,
                      struct session **out) MUST_CHECK;
 /* Bytes that were read with the request (WebSocket only). */

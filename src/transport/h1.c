@@ -41,6 +41,7 @@ struct h1_daemon {
     struct io_watch w;
     struct timer timer;  /* libmicrohttpd's own deadlines */
     unsigned n;          /* connections inside */
+    unsigned moved;      /* of those, the ones that are only being closed after a detach */
     struct list resumed; /* in h1->resumed: has connections that were resumed */
 };
 
@@ -307,6 +308,7 @@ static void begin_stream(struct h1_exchange *x, int fd, const struct http_respon
         st->cancel(st);
         return;
     }
+    x->daemon->moved++;
     buf_init(&b, 64 * 1024);
     append_head(&b, head);
     session_push(s, buf_slice(&b), SLICE_NONE);
@@ -373,6 +375,7 @@ static void on_upgraded(void *cls, struct MHD_Connection *conn, void *req_cls, c
         metrics_inc(M_ACCEPT_FAILED);
         st->cancel(st);
     } else {
+        x->daemon->moved++;
         st->open(st, s);
         stream_input(s, slice_of(extra, extra_len));
     }
@@ -607,6 +610,10 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
     if (what != MHD_CONNECTION_NOTIFY_CLOSED)
         return;
     d->n--;
+    if (d->moved) { /* one that lives on as a stream, and is counted there */
+        d->moved--;
+        return;
+    }
     metrics_dec(M_CONNECTIONS);
     d->h1->server->shared->connections--;
 }

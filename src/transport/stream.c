@@ -272,8 +272,6 @@ enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bo
     if (websocket)
         ws_init(ws_of(st), WS_SERVER, set->ws_pool, &ws_events,
                 d->form == FORM_WS_RAW ? &set->raw_limits : &set->command_limits, &st->s);
-    metrics_inc(M_CONNECTIONS);
-    (*set->connections)++;
     *out = &st->s;
     return ERR_OK;
 }
