@@ -16,7 +16,8 @@
  */
 #include "crier/h1.h"
 
-#include "crier/clock.h"
+#include "h1_wire.h"
+
 #include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
@@ -27,7 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* DETACHED: the socket is a stream's now, libmicrohttpd is to close its dummy. ENDED: to be closed
@@ -285,20 +285,6 @@ static int connection_fd(const struct h1_exchange *x)
     return MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
-static void append_head(struct buf *b, const struct http_response *head)
-{
-    char date[64];
-    time_t now = (time_t)(clock_wall_ms() / 1000);
-    struct tm tm;
-    gmtime_r(&now, &tm);
-    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n", head->status,
-               http_status_text(head->status), date, head->content_type);
-    for (unsigned i = 0; i < head->n_headers; i++)
-        buf_printf(b, "%s: %s\r\n", head->header[i].name, head->header[i].value);
-    buf_append_str(b, "Connection: close\r\n\r\n");
-}
-
 static void begin_stream(struct h1_exchange *x, int fd, const struct http_response *head,
                          struct http_stream *st)
 {
@@ -310,7 +296,7 @@ static void begin_stream(struct h1_exchange *x, int fd, const struct http_respon
     }
     x->daemon->moved++;
     buf_init(&b, 64 * 1024);
-    append_head(&b, head);
+    h1_stream_head(&b, head);
     session_push(s, buf_slice(&b), SLICE_NONE);
     buf_release(&b);
     st->open(st, s);
@@ -336,27 +322,9 @@ static void detach_stream(struct http_exchange *ex, const struct http_response *
     run_later(x->daemon);
 }
 
-static bool has_token(struct slice list, struct slice want)
-{
-    struct slice one;
-    while (slice_split(&list, ',', &one))
-        if (slice_eq_nocase(slice_trim(one), want))
-            return true;
-    return false;
-}
-
 static enum http_upgrade get_upgrade(const struct http_exchange *ex)
 {
-    char accept[29];
-    if (x_of(ex)->is_1_0 || ex->method != HTTP_GET ||
-        !has_token(get_header(ex, "Connection"), SLICE("upgrade")) ||
-        !has_token(get_header(ex, "Upgrade"), SLICE("websocket")))
-        return HTTP_UPGRADE_NONE;
-    if (!slice_eq(get_header(ex, "Sec-WebSocket-Version"), SLICE("13")))
-        return HTTP_UPGRADE_BAD_VERSION;
-    if (ws_accept_key(get_header(ex, "Sec-WebSocket-Key"), accept))
-        return HTTP_UPGRADE_BAD_KEY;
-    return HTTP_UPGRADE_OK;
+    return x_of(ex)->is_1_0 ? HTTP_UPGRADE_NONE : h1_upgrade_of(ex);
 }
 
 static void on_upgraded(void *cls, struct MHD_Connection *conn, void *req_cls, const char *extra,
@@ -422,35 +390,6 @@ static const struct http_exchange_ops exchange_ops = {.header = get_header,
 
 /* --- one request --- */
 
-static enum http_method method_of(const char *m)
-{
-    static const struct {
-        const char *name;
-        enum http_method method;
-    } known[] = {{"GET", HTTP_GET},
-                 {"POST", HTTP_POST},
-                 {"HEAD", HTTP_HEAD},
-                 {"OPTIONS", HTTP_OPTIONS},
-                 {"DELETE", HTTP_DELETE}};
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        if (strcmp(m, known[i].name) == 0)
-            return known[i].method;
-    return HTTP_OTHER;
-}
-
-/* Path and query of the request target; the absolute form (RFC 9112 3.2.2) loses its authority. */
-static void split_target(struct h1_exchange *x)
-{
-    struct slice target = slice_str(x->uri), path;
-    if (slice_starts_with(target, SLICE("http://"))) {
-        const char *slash = strchr(x->uri + 7, '/');
-        target = slash ? slice_str(slash) : SLICE("/");
-    }
-    (void)slice_split(&target, '?', &path);
-    x->ex.path = path;
-    x->ex.query = target;
-}
-
 /* The first the request is heard of: libmicrohttpd gives the target as it was sent. */
 static void *on_uri(void *cls, const char *uri, struct MHD_Connection *conn)
 {
@@ -504,7 +443,7 @@ static enum MHD_Result handle(struct h1_exchange *x)
 {
     if (x->too_large)
         return refuse(x, 413, "too_large", "the body is larger than 1 MiB");
-    split_target(x);
+    h1_split_target(slice_str(x->uri), &x->ex.path, &x->ex.query);
     x->ex.body = buf_slice(&x->body);
     x->phase = HANDLING;
     x->in_handler = true;
@@ -544,7 +483,7 @@ static enum MHD_Result take_body(struct h1_exchange *x, const char *data, size_t
 
 static enum MHD_Result begin(struct h1_exchange *x, const char *method, const char *version)
 {
-    x->ex.method = method_of(method);
+    x->ex.method = h1_method_of(method);
     x->is_1_0 = strcmp(version, "HTTP/1.0") == 0;
     const char *why = check_request(x, method, version);
     if (why) {

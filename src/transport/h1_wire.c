@@ -1,0 +1,70 @@
+/* h1_wire.c - HTTP/1.1 as text (see h1_wire.h). It keeps no state and knows no library. */
+#include "h1_wire.h"
+
+#include "crier/clock.h"
+#include "crier/ws.h"
+
+#include <time.h>
+
+enum http_method h1_method_of(const char *name)
+{
+    static const struct {
+        const char *name;
+        enum http_method method;
+    } known[] = {{"GET", HTTP_GET},
+                 {"POST", HTTP_POST},
+                 {"HEAD", HTTP_HEAD},
+                 {"OPTIONS", HTTP_OPTIONS},
+                 {"DELETE", HTTP_DELETE}};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(name, known[i].name) == 0)
+            return known[i].method;
+    return HTTP_OTHER;
+}
+
+void h1_split_target(struct slice target, struct slice *path, struct slice *query)
+{
+    if (slice_starts_with(target, SLICE("http://"))) {
+        struct slice rest = slice_of(target.ptr + 7, target.len - 7);
+        const char *slash = memchr(rest.ptr, '/', rest.len);
+        target = slash ? slice_of(slash, (size_t)(target.ptr + target.len - slash)) : SLICE("/");
+    }
+    (void)slice_split(&target, '?', path);
+    *query = target;
+}
+
+static bool has_token(struct slice list, struct slice want)
+{
+    struct slice one;
+    while (slice_split(&list, ',', &one))
+        if (slice_eq_nocase(slice_trim(one), want))
+            return true;
+    return false;
+}
+
+enum http_upgrade h1_upgrade_of(const struct http_exchange *ex)
+{
+    char accept[29];
+    if (ex->method != HTTP_GET || !has_token(ex->ops->header(ex, "Connection"), SLICE("upgrade")) ||
+        !has_token(ex->ops->header(ex, "Upgrade"), SLICE("websocket")))
+        return HTTP_UPGRADE_NONE;
+    if (!slice_eq(ex->ops->header(ex, "Sec-WebSocket-Version"), SLICE("13")))
+        return HTTP_UPGRADE_BAD_VERSION;
+    if (ws_accept_key(ex->ops->header(ex, "Sec-WebSocket-Key"), accept))
+        return HTTP_UPGRADE_BAD_KEY;
+    return HTTP_UPGRADE_OK;
+}
+
+void h1_stream_head(struct buf *b, const struct http_response *head)
+{
+    char date[64];
+    time_t now = (time_t)(clock_wall_ms() / 1000);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n", head->status,
+               http_status_text(head->status), date, head->content_type);
+    for (unsigned i = 0; i < head->n_headers; i++)
+        buf_printf(b, "%s: %s\r\n", head->header[i].name, head->header[i].value);
+    buf_append_str(b, "Connection: close\r\n\r\n");
+}
