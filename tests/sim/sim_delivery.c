@@ -8,15 +8,17 @@
  *   CRIER_SEED=N     only that one       CRIER_ROUNDS=N   so many, from seed 1
  *
  * That the judge can fail is shown below. That the simulation makes it fail was tried by breaking
- * the product by hand; each of these turned it red, most within the first ten seeds: a page said to
- * be complete when one message is left; the last message of a page lost; the next page asked for
- * from one further; pages asked for while messages wait; a position moved by a gap that still
- * waits, or before the answer of its subscribe is in; a close while opening that keeps the
- * positions behind unsaid gaps; an unanswered channel without the position it was asked for; a slow
- * close that drops the half-sent message, or the notices; an unsubscribe that leaves messages
- * waiting; the id line of one channel sent to a stream of several, or the line of the message
- * before; a live message in a hundred not delivered; a gap not said, or said for nothing; an
- * idempotency key forgotten; a wrong place in the audience's array.
+ * the product by hand; each of these turned it red, most within the first twenty seeds: a page said
+ * to be complete when one message is left; the last message of a page lost; the next page asked for
+ * from one further, while messages wait, or while the channels of the request still join; a
+ * position moved by a gap that waits in the outbox; a close while opening that keeps the positions
+ * behind unsaid gaps; an unanswered channel without the position it was asked for; a slow close
+ * that drops the half-sent message, or the notices; an unsubscribe that leaves messages waiting;
+ * the id line of one channel sent to a stream of several, or the line of the message before; a live
+ * message in a hundred not delivered; a gap not said, or said for nothing; an idempotency key
+ * forgotten; a wrong place in the audience's array. Not seen here, but by
+ * tests/unit/test_session.c: a position that moves with the first byte of a message, or before the
+ * answer of its subscribe fits.
  */
 #include "client.h"
 
@@ -26,7 +28,11 @@
 /* cmocka.h wants setjmp, stdarg and stddef */
 #include <cmocka.h>
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define ROUNDS 300 /* the same bugs are found, each round takes twenty times as long */
+#else
 #define ROUNDS 1000
+#endif
 #define STEPS 900
 #define CLIENTS 6
 #define SETTLE_TURNS 20000

@@ -354,7 +354,7 @@ static void test_a_cursor_too_long_for_a_close_is_left_out(void **state)
     (void)state;
     struct peer *p = peer_init(0, &dialect_ws_json);
     struct sub_request req[13];
-    char name[13][8];
+    char name[13][16];
     for (int i = 0; i < 13; i++) {
         snprintf(name[i], sizeof(name[i]), "c%d", i);
         req[i] = at_now(name[i]);
