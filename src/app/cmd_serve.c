@@ -50,6 +50,21 @@ static int fail(const char *what, const char *detail)
 
 /* --- options --- */
 
+/* Takes the n addresses behind those there are, but for what was named before: listening twice on
+ * one address looks like another program that listens there. */
+static void keep_new_addrs(struct server *s, size_t n)
+{
+    const struct sock_addr *found = s->addr + s->n_addrs;
+    for (size_t i = 0; i < n; i++) {
+        struct sock_addr one = found[i];
+        bool seen = false;
+        for (size_t a = 0; a < s->n_addrs && !seen; a++)
+            seen = s->addr[a].len == one.len && !memcmp(&s->addr[a].any, &one.any, one.len);
+        if (!seen)
+            s->addr[s->n_addrs++] = one;
+    }
+}
+
 static bool resolve_hosts(struct server *s)
 {
     struct slice rest = slice_str(s->config.host), one;
@@ -61,7 +76,7 @@ static bool resolve_hosts(struct server *s)
         free(host);
         if (e)
             return false;
-        s->n_addrs += n;
+        keep_new_addrs(s, n);
     }
     return s->n_addrs > 0;
 }

@@ -22,7 +22,7 @@ static const struct option options[] = {
      "names or addresses to listen on, comma separated"},
     {"port", KIND_PORT, FIELD(port), "8080", 0, 65535, NULL, "PORT",
      "TCP port; 0 lets the kernel choose"},
-    {"workers", KIND_COUNT32, FIELD(workers), "0", 0, 256, NULL, NULL,
+    {"workers", KIND_COUNT32, FIELD(workers), "0", 0, 64, NULL, NULL,
      "threads that serve clients; 0 = number of cores"},
     {"insecure", KIND_BOOL, FIELD(insecure), "no", 0, 0, NULL, NULL,
      "serve everyone without keys beyond loopback"},

@@ -258,3 +258,14 @@ test('what is sent on an event stream is not heard and burns nothing', async (t)
   for (let i = 0; i < 20; i++) await get(server, '/health');
   assert.ok(cpu(server) - before < 0.5, 'the server spins');
 });
+
+test('an address named twice is listened on once', async (t) => {
+  const probe = net.createServer();
+  await new Promise((done) => probe.listen(0, '127.0.0.1', done));
+  const { port } = probe.address();
+  await new Promise((done) => probe.close(done));
+  const server = await startServer(t, ['--host', '127.0.0.1,localhost'], { port });
+  const text = server.events('listening').map((f) => f.host);
+  assert.deepEqual([...new Set(text)], text);
+  assert.equal((await get(server, '/health')).status, 200);
+});
