@@ -66,7 +66,7 @@ $(BUILD)/obj/web_assets.o: $(BUILD)/web_assets.c $(BUILD)/flags
 
 $(UNIT) $(SIM): $(BUILD)/%: tests/%.c $(BUILD)/libcrier.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(CC) $(CFLAGS_ALL) -MMD -MP $(LDFLAGS_ALL) -o $@ $(filter %.c %.a,$^) $(PKG_LIBS) -lcmocka
 
 # Rewritten, and so everything rebuilt, when the compiler or its flags change.
 $(BUILD)/flags: FORCE | $(BUILD)/need
