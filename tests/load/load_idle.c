@@ -1,6 +1,6 @@
 /* load_idle.c - user memory of a client that waits.
  *
- * Per transport and number of clients, a fresh server each: warmed up by a few clients of the same
+ * Per transport and number of clients, a fresh server each: warmed up by 500 clients of the same
  * kind, measured, N clients come (64 at a time), measured again. Then all leave, and what has not
  * gone back is said. The last line of a transport is the reconnect storm: all N at once.
  */
@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #define RUNS 3
-#define WARM_UP_CLIENTS 100
-#define SETTLE_US 300000 /* for connections that libmicrohttpd has still to clean up */
+#define WARM_UP_CLIENTS 500
+#define SETTLE_US 2500000 /* freed memory goes back when a second was quiet */
 
 static const char *const quiet[] = {"--sse-keepalive", "1h", "--ws-ping", "1h", NULL};
 

@@ -124,7 +124,7 @@ uint64_t memory_bytes(pid_t pid)
     if (!f)
         die("%s", path);
     while (fgets(line, sizeof(line), f))
-        if (sscanf(line, "Pss: %llu kB", &kib) == 1)
+        if (sscanf(line, "Anonymous: %llu kB", &kib) == 1)
             break;
     fclose(f);
     return kib * 1024;

@@ -2,7 +2,8 @@
  *
  * CPU time is user + system of all its threads, in nanoseconds, from the kernel's clock of that
  * process: what the machine's other tenants do does not count. The load runs on another core.
- * Memory is the proportional set size: user memory, without the kernel's socket buffers.
+ * Memory is what the process has of its own (anonymous pages): user memory, without the kernel's
+ * socket buffers, and without the pages of libraries, whose share depends on who else runs.
  */
 #ifndef LOAD_SERVER_H
 #define LOAD_SERVER_H
