@@ -37,7 +37,7 @@ enum phase { NEW, BODY, HANDLING, SUSPENDED, ANSWERED, DETACHED, ENDED };
 
 struct h1_daemon {
     struct h1 *h1;
-    struct list node; /* in h1->daemons, those with room first */
+    struct list node; /* in h1->daemons, the newest first */
     struct MHD_Daemon *mhd;
     struct io_watch w;
     struct timer timer;  /* libmicrohttpd's own deadlines */
