@@ -198,12 +198,13 @@ static int listen_all(struct server *s)
 static void say_listening(const struct server *s)
 {
     for (size_t a = 0; a < s->n_addrs; a++) {
-        char text[SOCK_ADDR_TEXT_BYTES];
-        sock_addr_text(&s->addr[a], text);
-        char *colon = strrchr(text, ':');
+        char host[SOCK_ADDR_TEXT_BYTES], url[SOCK_ADDR_TEXT_BYTES];
+        sock_addr_text(&s->addr[a], url);
+        snprintf(host, sizeof(host), "%s", url);
+        char *colon = strrchr(host, ':');
         *colon = '\0';
-        log_info("listening", "host=%s port=%s workers=%zu version=%s", text, colon + 1,
-                 s->n_workers, CRIER_VERSION);
+        log_info("listening", "host=%s port=%s workers=%zu version=%s url=http://%s/", host,
+                 colon + 1, s->n_workers, CRIER_VERSION, url);
     }
 }
 
