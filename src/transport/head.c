@@ -130,7 +130,7 @@ static enum head_verdict bad(int *status, const char **why, const char *text)
 static enum head_verdict check_lines(struct slice rest, int *status, const char **why)
 {
     struct head_framing f = {0};
-    struct request_line r;
+    struct request_line r = {0};
     struct slice line;
     const char *wrong = NULL;
     if (!next_line(&rest, &line, &wrong))
