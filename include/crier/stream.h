@@ -10,6 +10,7 @@
 #include "crier/hub.h"
 #include "crier/loop.h"
 #include "crier/pool.h"
+#include "crier/trim.h"
 #include "crier/ws.h"
 
 #define STREAM_LINGER_MS 2000   /* for the peer's FIN after ours */
@@ -27,6 +28,7 @@ struct stream_set {
     struct ws_limits command_limits; /* of messages that carry JSON commands */
     struct ws_limits raw_limits;     /* of messages that are payloads themselves */
     struct pool sse, ws;
+    struct trimmer trimmer;       /* told of every stream and every connection of h1 that ends */
     _Atomic int64_t *connections; /* borrowed; counted down when a stream ends */
     char read_buffer[STREAM_READ_BYTES];
 };

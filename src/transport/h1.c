@@ -21,7 +21,6 @@
 #include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
-#include "crier/trim.h"
 
 #include <fcntl.h>
 #include <microhttpd.h>
@@ -58,7 +57,6 @@ struct h1 {
     struct list suspended; /* exchanges */
     struct list resumed;   /* daemons to run at the end of the turn */
     struct loop_hook hook;
-    struct trimmer trimmer;
 };
 
 struct h1_exchange {
@@ -551,13 +549,13 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
     if (what != MHD_CONNECTION_NOTIFY_CLOSED)
         return;
     d->n--;
+    trimmer_note(&d->h1->streams->trimmer);
     if (d->moved) { /* one that lives on as a stream, and is counted there */
         d->moved--;
         return;
     }
     metrics_dec(M_CONNECTIONS);
     d->h1->server->shared->connections--;
-    trimmer_note(&d->h1->trimmer);
 }
 
 /* --- daemons --- */
@@ -686,7 +684,6 @@ enum err h1_new(struct loop *l, struct http_server *server, struct stream_set *s
     list_init(&h->resumed);
     h->hook.run = run_resumed;
     loop_add_hook(l, &h->hook);
-    trimmer_init(&h->trimmer, loop_timers(l), trim_malloc);
     *out = h;
     return ERR_OK;
 }
@@ -720,7 +717,6 @@ void h1_free(struct h1 *h)
     while ((n = h->daemons.next) != &h->daemons)
         daemon_free(container_of(n, struct h1_daemon, node));
     loop_remove_hook(h->loop, &h->hook);
-    trimmer_release(&h->trimmer);
     close(h->dummy);
     free(h);
 }

@@ -230,6 +230,7 @@ static void on_free(struct session *s)
     close(st->w.fd);
     metrics_dec(M_CONNECTIONS);
     (*set->connections)--;
+    trimmer_note(&set->trimmer);
     if (st->websocket) {
         ws_release(ws_of(st));
         pool_free(&set->ws, st);
@@ -292,6 +293,7 @@ enum err stream_set_new(struct loop *l, struct hub *h, _Atomic int64_t *connecti
     set->ws_pool = ws_pool_new();
     pool_init(&set->sse, sizeof(struct stream));
     pool_init(&set->ws, sizeof(struct ws_stream));
+    trimmer_init(&set->trimmer, loop_timers(l), trim_malloc);
     *out = set;
     return ERR_OK;
 }
@@ -301,6 +303,7 @@ void stream_set_free(struct stream_set *set)
     if (!set)
         return;
     ws_pool_free(set->ws_pool);
+    trimmer_release(&set->trimmer);
     pool_release(&set->sse);
     pool_release(&set->ws);
     free(set);
