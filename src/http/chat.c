@@ -43,6 +43,16 @@ static void append_room(struct buf *b, struct slice room)
     json_append_string(b, room);
 }
 
+/* What is said in a room is JSON. Borrows from both. */
+static struct msg_draft draft_of(struct slice channel, const struct buf *json, uint64_t client)
+{
+    return (struct msg_draft){.channel = channel,
+                              .payload = buf_slice(json),
+                              .kind = MSG_JSON,
+                              .content_type = SLICE("application/json"),
+                              .client = client};
+}
+
 static void on_published(struct bus_op *op)
 {
     bus_op_free(op);
@@ -61,12 +71,8 @@ static void announce(struct session *s, const char *what, bool with_room)
     if (with_room)
         append_room(&b, room_of(channel));
     buf_append_char(&b, '}');
-    struct msg_draft d = {.channel = channel,
-                          .payload = buf_slice(&b),
-                          .kind = MSG_JSON,
-                          .content_type = SLICE("application/json"),
-                          .client = s->id,
-                          .exclude_client = true};
+    struct msg_draft d = draft_of(channel, &b, s->id);
+    d.exclude_client = true;
     if (hub_publish(s->hub, &d, SLICE_NONE, on_published, NULL))
         metrics_inc(M_BAD_OVERLOAD);
     buf_release(&b);
@@ -194,11 +200,7 @@ static void talk(struct session *s, struct slice content)
     client_id_text(s->id, id);
     buf_init(&b, content.len + 1024);
     append_message(&b, id, content, room_of(channel));
-    struct msg_draft d = {.channel = channel,
-                          .payload = buf_slice(&b),
-                          .kind = MSG_JSON,
-                          .content_type = SLICE("application/json"),
-                          .client = s->id};
+    struct msg_draft d = draft_of(channel, &b, s->id);
     struct hub_call *call = hub_call_new(s->hub, s, SLICE_NONE);
     if (b.failed || hub_publish(s->hub, &d, SLICE_NONE, on_talk_published, call)) {
         free(call);
@@ -391,11 +393,7 @@ static void post_to_room(struct http_exchange *ex, const struct query *q, struct
     client_id_text(client, id);
     buf_init(&b, content.len + 1024);
     append_message(&b, id, content, room_of(channel));
-    struct msg_draft d = {.channel = channel,
-                          .payload = buf_slice(&b),
-                          .kind = MSG_JSON,
-                          .content_type = SLICE("application/json"),
-                          .client = client};
+    struct msg_draft d = draft_of(channel, &b, client);
     struct publish_job *job = publish_job_new(ex, 1, false);
     if (job && (b.failed || publish_job_add(job, &d, SLICE_NONE))) {
         publish_job_free(job);
