@@ -13,7 +13,8 @@ extern const struct dialect dialect_ws_raw;
 
 /* Parts for dialects of WebSockets. */
 void ws_push(struct session *s, enum ws_opcode opcode, struct slice payload);
-void ws_push_ready(struct session *s, struct slice json);
+/* The same as bytes, for texts of several frames. */
+void ws_frame_append(struct buf *b, enum ws_opcode opcode, struct slice payload);
 void ws_tick(struct session *s);
 void ws_closing(struct session *s, uint16_t code, const char *reason);
 /* A Close frame's payload; reason is cut at 123 bytes. */

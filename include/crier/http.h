@@ -22,7 +22,6 @@ struct http_shared {
     struct slice allowed_origins; /* comma separated, or "*"; borrowed */
     bool loopback_only;           /* every listener is on loopback */
     uint64_t message_bytes;
-    const struct ns_table *ns;
     uint64_t post_key_secret; /* of the chat's post keys */
     uint64_t started_ms;      /* wall clock */
     _Atomic bool draining;

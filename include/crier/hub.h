@@ -32,7 +32,6 @@ struct hub_options {
     uint64_t sse_retry_ms;
     uint64_t ws_ping_ms;
     uint64_t ws_pong_ms;
-    const struct ns_table *ns; /* borrowed */
 };
 
 #define HUB_COMMANDS_IN_FLIGHT 64 /* per session; reading pauses at it, goes on at half */

@@ -113,12 +113,10 @@ static void set_options(struct server *s)
                                           .sse_keepalive_ms = c->sse_keepalive_ms,
                                           .sse_retry_ms = c->sse_retry_ms,
                                           .ws_ping_ms = c->ws_ping_ms,
-                                          .ws_pong_ms = c->ws_pong_ms,
-                                          .ns = &s->ns};
+                                          .ws_pong_ms = c->ws_pong_ms};
     s->shared.allowed_origins = slice_str(c->allowed_origins);
     s->shared.loopback_only = all_loopback(s);
     s->shared.message_bytes = c->max_message_bytes;
-    s->shared.ns = &s->ns;
     s->shared.post_key_secret = rnd_u64();
     s->shared.started_ms = clock_wall_ms();
     s->n_workers = c->workers;
@@ -267,8 +265,13 @@ static int serve(struct server *s)
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
     raise_descriptors(s);
-    if (start_bus(s) || start_workers(s))
+    enum err e = start_bus(s);
+    if (!e)
+        e = start_workers(s);
+    if (e) {
+        log_error("start_failed", "error=%s", err_str(e));
         return fail("start", "out of memory or descriptors");
+    }
     int code = listen_all(s);
     if (code)
         return code;

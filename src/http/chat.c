@@ -121,13 +121,6 @@ static void append_message(struct buf *b, const char *id, struct slice content, 
 
 /* --- over WebSocket --- */
 
-static void ws_frame_append(struct buf *b, struct slice json)
-{
-    uint8_t header[10];
-    buf_append(b, slice_of(header, ws_frame_header(header, WS_TEXT, json.len)));
-    buf_append(b, json);
-}
-
 static void append_gap(struct buf *b, const struct sub *sub, enum gap_reason reason,
                        struct position since, struct position resumed)
 {
@@ -142,12 +135,12 @@ static void ws_on_ready(struct session *s)
     buf_init(&text, TEXT_MAX);
     buf_init(&frames, TEXT_MAX);
     append_welcome(&text, s, NULL);
-    ws_frame_append(&frames, buf_slice(&text));
+    ws_frame_append(&frames, WS_TEXT, buf_slice(&text));
     for (uint32_t i = 0; i < s->opening->n_gaps; i++) {
         const struct opening_gap *g = &s->opening->gap[i];
         buf_clear(&text);
         append_gap(&text, g->sub, g->reason, g->since, g->resumed);
-        ws_frame_append(&frames, buf_slice(&text));
+        ws_frame_append(&frames, WS_TEXT, buf_slice(&text));
     }
     if (text.failed || frames.failed)
         session_gone(s);

@@ -8,6 +8,7 @@
 
 #include "crier/dialects.h"
 #include "crier/json.h"
+#include "crier/metrics.h"
 #include "crier/rnd.h"
 
 #define NOTICE_MAX (64 * 1024)
@@ -141,6 +142,7 @@ bool sse_turn_away(struct http_exchange *ex)
 {
     if (!ex->server->shared->draining && !is_overloaded(ex))
         return false;
+    metrics_inc(M_BAD_OVERLOAD);
     struct buf b;
     buf_init(&b, 64);
     buf_printf(&b, "retry: %llu\n\n", (unsigned long long)jittered_retry_ms(ex->server->hub));

@@ -9,18 +9,11 @@ void ws_push(struct session *s, enum ws_opcode opcode, struct slice payload)
     session_push(s, slice_of(header, n), payload);
 }
 
-void ws_push_ready(struct session *s, struct slice json)
+void ws_frame_append(struct buf *b, enum ws_opcode opcode, struct slice payload)
 {
-    struct buf b;
-    buf_init(&b, json.len + 10);
     uint8_t header[10];
-    buf_append(&b, slice_of(header, ws_frame_header(header, WS_TEXT, json.len)));
-    buf_append(&b, json);
-    if (b.failed)
-        session_gone(s);
-    else
-        session_push_ready(s, buf_slice(&b));
-    buf_release(&b);
+    buf_append(b, slice_of(header, ws_frame_header(header, (uint8_t)opcode, payload.len)));
+    buf_append(b, payload);
 }
 
 void ws_tick(struct session *s)

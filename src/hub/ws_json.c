@@ -27,9 +27,7 @@ static void on_ready(struct session *s)
     buf_append_char(&b, '}');
     struct buf frames;
     buf_init(&frames, 2 * NOTICE_MAX);
-    uint8_t header[10];
-    buf_append(&frames, slice_of(header, ws_frame_header(header, WS_TEXT, b.len)));
-    buf_append(&frames, buf_slice(&b));
+    ws_frame_append(&frames, WS_TEXT, buf_slice(&b));
     /* Gaps of the request go before any message that waits behind the gate. */
     for (uint32_t i = 0; i < s->opening->n_gaps; i++) {
         const struct opening_gap *g = &s->opening->gap[i];
@@ -37,8 +35,7 @@ static void on_ready(struct session *s)
         buf_append_str(&b, "{\"op\":\"gap\",");
         notice_gap(&b, sub_channel(g->sub), g->reason, g->since, g->resumed);
         buf_append_char(&b, '}');
-        buf_append(&frames, slice_of(header, ws_frame_header(header, WS_TEXT, b.len)));
-        buf_append(&frames, buf_slice(&b));
+        ws_frame_append(&frames, WS_TEXT, buf_slice(&b));
     }
     if (b.failed || frames.failed)
         session_gone(s);

@@ -285,8 +285,7 @@ static inline void world_options(struct world *w)
                                   .sse_keepalive_ms = 15000,
                                   .sse_retry_ms = 2000,
                                   .ws_ping_ms = 30000,
-                                  .ws_pong_ms = 10000,
-                                  .ns = &w->ns};
+                                  .ws_pong_ms = 10000};
 }
 
 /* A bus and hubs as after a start of the server: a new order. */

@@ -310,8 +310,7 @@ static inline int set_up(void **state)
                                   .sse_keepalive_ms = 15000,
                                   .sse_retry_ms = 2000,
                                   .ws_ping_ms = 30000,
-                                  .ws_pong_ms = 10000,
-                                  .ns = &f->ns};
+                                  .ws_pong_ms = 10000};
     clock_fake_wall_ms(WALL);
     timer_wheel_init(&f->timers, 1000);
     assert_int_equal(bus_new_memory(&f->ns, &f->bus), ERR_OK);
