@@ -24,6 +24,8 @@ test('a full server: EventSource gets 200, retry: and the end; the others 503 wi
   while ((await server.stats()).total_connections < LIMIT) streams.push(await openSse(t, server, { channel: 'a' }));
   await server.connected({ ws: 1, sse: LIMIT - 1 });
 
+  const refused = async () => Number(/^crier_refused_total\{reason="overload"\} (\d+)$/m.exec((await get(server, '/metrics')).text)[1]);
+  const before = await refused();
   const retries = new Set();
   for (let i = 0; i < 8; i++) {
     const events = await get(server, '/events?channel=a');
@@ -41,6 +43,7 @@ test('a full server: EventSource gets 200, retry: and the end; the others 503 wi
     assert.deepEqual([answer.status, answer.json().code], [503, 'overloaded']);
     assert.match(answer.headers['retry-after'], /^\d+$/);
   }
+  assert.equal((await refused()) - before, 10, 'every one turned away is counted, whatever it was answered');
   assert.equal((await get(server, '/health')).status, 200, 'short requests are still answered');
 
   await publish(server, 'a', 'still here');
