@@ -23,6 +23,8 @@
 
 struct bus;
 struct bus_port;
+struct redis_target;
+struct tls_ctx;
 
 enum bus_kind {
     BUS_PUBLISH,
@@ -168,17 +170,39 @@ struct bus_presence {
 };
 
 /* What a port hears without having asked. */
-enum bus_event_kind { BUS_EVENT_MESSAGE, BUS_EVENT_JOIN, BUS_EVENT_LEAVE };
+enum bus_event_kind { BUS_EVENT_MESSAGE, BUS_EVENT_JOIN, BUS_EVENT_LEAVE, BUS_EVENT_GAP };
 struct bus_event {
     enum bus_event_kind kind;
     struct msg *msg;      /* MESSAGE; borrowed during the call */
-    struct slice channel; /* JOIN, LEAVE (namespaces with join_leave); borrowed */
+    struct slice channel; /* the others; borrowed */
+    /* JOIN, LEAVE (namespaces with join_leave) */
     struct bus_member member;
     uint32_t subscribers; /* after the change */
+    /* GAP: between the last message and the next something is lost, or the order was lost and
+     * another begins. Only backends that share a server have it. */
+    enum gap_reason gap;
+    struct position since;   /* of the last message before the gap */
+    struct position resumed; /* the next message is the one after this */
 };
 
 /* The table is borrowed and immutable. */
 enum err bus_new_memory(const struct ns_table *ns, struct bus **out) MUST_CHECK;
+/* The order and the history are in Redis, for all processes that name the same prefix there. */
+struct bus_redis_options {
+    const struct redis_target *target; /* borrowed */
+    struct tls_ctx *tls;               /* borrowed; NULL when nothing uses TLS */
+    const char *prefix;                /* borrowed; of all keys and pub/sub channels */
+    uint64_t connect_timeout_ms;
+    uint64_t command_timeout_ms;
+    uint64_t linger_ms; /* how long a channel stays subscribed after its last listener */
+    size_t max_reply_bytes;
+    uint64_t max_message_bytes; /* largest payload, so that a page of history fits a reply */
+};
+enum err bus_new_redis(const struct ns_table *ns, const struct bus_redis_options *o,
+                       struct bus **out) MUST_CHECK;
+/* Can messages be delivered now? Else *why is a constant text. Any thread. The memory bus always
+ * can. */
+bool bus_is_ready(const struct bus *b, const char **why);
 /* Gives the bus its loop (its inbox and timers); before any port submits, on the loop's thread or
  * before that runs. Without a loop (tests): bus_inbox() is drained and bus_timers() advanced by
  * hand. */
