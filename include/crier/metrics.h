@@ -30,6 +30,8 @@
     X(M_RESUMED, "crier_resumes_total", "outcome=\"complete\"", "counter",                       \
       "Subscriptions that came with a cursor.")                                                  \
     X(M_RESUMED_GAP, "crier_resumes_total", "outcome=\"gap\"", "counter", "")                    \
+    X(M_GAPS, "crier_gaps_total", "", "counter",                                                 \
+      "Gaps told to clients that were listening (a resume with a gap is counted above).")        \
     X(M_SLOW_CLOSED, "crier_slow_clients_closed_total", "", "counter",                           \
       "Clients closed because their outbox was full.")                                           \
     X(M_DEAD_CLOSED, "crier_dead_clients_closed_total", "", "counter",                           \

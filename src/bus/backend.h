@@ -14,7 +14,7 @@
  *   - the next message it gives to bus_ordered for this channel is the one after cu->head.
  * A backend whose live messages and stored messages arrive on two ways therefore repairs its own
  * holes (by reading what is stored) before it answers. If what was lost cannot be had any more,
- * it goes on with the next message, and the jump of offset or epoch shows.
+ * it says bus_gap and goes on.
  */
 #ifndef CRIER_BUS_BACKEND_H
 #define CRIER_BUS_BACKEND_H
@@ -57,6 +57,11 @@ const struct ns_options *bus_ns(const struct bus *b, struct slice channel);
 
 /* A message was ordered: posted to every port that listens to its channel. */
 void bus_ordered(struct bus *b, struct msg *m);
+/* What is given next does not follow what was given last: told to every port that listens. */
+void bus_gap(struct bus *b, struct slice channel, enum gap_reason why, struct position since,
+             struct position resumed);
+/* NULL: messages are delivered. Else a constant text. */
+void bus_set_ready(struct bus *b, const char *why_not);
 /* op->err and the outputs are set: takes the op and posts it back to its port. */
 void bus_answer(struct bus *b, struct bus_op *op);
 

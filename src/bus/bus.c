@@ -10,6 +10,7 @@
 #include "crier/metrics.h"
 #include "internal.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define INBOX_BUDGET 512
@@ -117,6 +118,28 @@ void bus_ordered(struct bus *b, struct msg *m)
     const struct interest *i = interest_get(b, m->channel, m->channel_hash);
     if (i)
         interest_post_message(b, i, m);
+}
+
+void bus_gap(struct bus *b, struct slice channel, enum gap_reason why, struct position since,
+             struct position resumed)
+{
+    const struct bus_event ev = {
+        .kind = BUS_EVENT_GAP, .channel = channel, .gap = why, .since = since, .resumed = resumed};
+    const struct interest *i = interest_get(b, channel, hash_bytes(channel));
+    if (i)
+        interest_post_notice(b, i, &ev);
+}
+
+void bus_set_ready(struct bus *b, const char *why_not)
+{
+    atomic_store_explicit(&b->why_not, why_not, memory_order_relaxed);
+}
+
+bool bus_is_ready(const struct bus *b, const char **why)
+{
+    /* relaxed: the text is constant, and a reader that is a moment late asks again */
+    *why = atomic_load_explicit(&b->why_not, memory_order_relaxed);
+    return *why == NULL;
 }
 
 static void count_publish(const struct bus_publish *p)

@@ -25,6 +25,7 @@ struct bus {
     struct map interests;                 /* struct interest by channel */
     struct map members;                   /* struct member by (interest, client) */
     uint64_t next_serial;
+    _Atomic(const char *) why_not; /* constant text; NULL = ready */
 };
 
 struct bus_port {

@@ -20,6 +20,8 @@ void tail_init(struct tail *s, struct position head)
 void tail_release(struct tail *s)
 {
     (void)tail_clear(s);
+    free(s->line);
+    s->line = NULL;
 }
 
 static struct tail_entry *entry_at(const struct tail *s, uint32_t i)
@@ -77,6 +79,58 @@ void tail_append(struct tail *s, struct msg *m, uint32_t max_messages, uint64_t 
     free_ring_if_empty(s);
 }
 
+bool tail_prepend(struct tail *s, struct msg *m, uint64_t at_ms)
+{
+    BUG_ON(m->pos.offset != s->head.offset - s->count);
+    if (s->count == s->capacity && !try_grow(s))
+        return false;
+    s->first = (s->first - 1) & (s->capacity - 1);
+    s->count++;
+    *entry_at(s, 0) = (struct tail_entry){.msg = msg_ref(m), .at_ms = at_ms};
+    return true;
+}
+
+void tail_new_epoch(struct tail *s, uint32_t epoch)
+{
+    if (!s->line)
+        s->line = calloc(1, sizeof *s->line);
+    if (s->line) /* else the old epoch is forgotten: a gap too many is said, none too few */
+        lineage_add(s->line, s->head);
+    s->head.epoch = epoch;
+}
+
+void tail_reset(struct tail *s, struct position head, const struct lineage *line)
+{
+    tail_release(s);
+    s->head = head;
+    if (line->count)
+        s->line = malloc(sizeof *s->line);
+    if (s->line)
+        *s->line = *line;
+}
+
+struct position tail_position(const struct tail *s, uint64_t offset)
+{
+    uint32_t epoch = s->head.epoch;
+    if (s->line)
+        epoch = lineage_epoch_at(s->line, offset, epoch);
+    return (struct position){.epoch = epoch, .offset = offset};
+}
+
+enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
+{
+    uint64_t last = s->head.offset;
+    *common = p;
+    if (p.epoch != s->head.epoch && !(s->line && lineage_find(s->line, p.epoch, &last))) {
+        *common = (struct position){0};
+        return GAP_EPOCH;
+    }
+    if (p.offset <= last)
+        return GAP_NONE;
+    common->offset = last;
+    return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
+}
+
 void tail_expire(struct tail *s, uint64_t up_to_ms)
 {
     while (s->count && entry_at(s, 0)->at_ms <= up_to_ms)
@@ -112,13 +166,12 @@ static uint64_t forward_start(const struct tail *s, struct catch_up *cu)
         return head;
     if (cu->from == FROM_LAST_N)
         return head - min_u32(s->count, cu->last_n);
-    if (cu->since.epoch != s->head.epoch)
-        cu->gap = GAP_EPOCH;
-    else if (cu->since.offset > head)
-        cu->gap = GAP_AHEAD;
-    else if (cu->since.offset < before_oldest)
+    struct position common;
+    cu->gap = tail_judge(s, cu->since, &common);
+    if (cu->gap == GAP_NONE && common.offset < before_oldest)
         cu->gap = GAP_EXPIRED;
-    return cu->gap == GAP_NONE ? cu->since.offset : before_oldest;
+    /* What was received before the orders parted is not given again. */
+    return common.epoch && common.offset > before_oldest ? common.offset : before_oldest;
 }
 
 /* Reading back ends where nothing is kept any more; that is no gap, the reader has lost nothing. */
@@ -127,10 +180,10 @@ static uint64_t reverse_start(const struct tail *s, struct catch_up *cu)
     const uint64_t end = s->head.offset + 1;
     if (cu->from != FROM_POSITION)
         return end;
-    if (cu->since.epoch != s->head.epoch)
-        cu->gap = GAP_EPOCH;
-    else if (cu->since.offset > end)
-        cu->gap = GAP_AHEAD;
+    struct position common, last = cu->since;
+    if (last.offset)
+        last.offset--; /* the bound itself is excluded, and may be the one after the newest */
+    cu->gap = tail_judge(s, last, &common);
     return cu->gap == GAP_NONE ? cu->since.offset : end;
 }
 
@@ -187,8 +240,8 @@ enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
     cu->gap = GAP_NONE;
     cu->msgs = NULL;
     cu->count = 0;
-    cu->start.epoch = s->head.epoch;
-    cu->start.offset = reverse ? reverse_start(s, cu) : forward_start(s, cu);
+    uint64_t start = reverse ? reverse_start(s, cu) : forward_start(s, cu);
+    cu->start = tail_position(s, start);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
     struct walk w = reverse ? walk_back(s, cu) : walk_forward(s, cu);

@@ -8,6 +8,7 @@
 #define CRIER_BUS_TAIL_H
 
 #include "crier/bus.h"
+#include "lineage.h"
 
 struct tail_entry {
     struct msg *msg; /* counted */
@@ -19,6 +20,7 @@ struct tail {
     uint32_t capacity;       /* 0 or a power of two */
     uint32_t first, count;
     struct position head; /* newest position, kept or not */
+    struct lineage *line; /* owned; NULL while the head's epoch is the only one */
 };
 
 void tail_init(struct tail *s, struct position head);
@@ -26,6 +28,18 @@ void tail_release(struct tail *s);
 /* The message after head, ordered already: head becomes its position. Keeps at most max_messages;
  * when there is no memory to grow, the oldest goes earlier. */
 void tail_append(struct tail *s, struct msg *m, uint32_t max_messages, uint64_t now_ms);
+/* The next message continues the order in another epoch. */
+void tail_new_epoch(struct tail *s, uint32_t epoch);
+/* Where the order stands according to somebody who knows: drops what is kept. */
+void tail_reset(struct tail *s, struct position head, const struct lineage *line);
+/* A message before the oldest one kept (or at head when nothing is); at_ms as it should have been.
+ * False when there is no memory for it. */
+bool tail_prepend(struct tail *s, struct msg *m, uint64_t at_ms);
+/* The position of an offset up to head. */
+struct position tail_position(const struct tail *s, uint64_t offset);
+/* Is this a position of the order, kept or not? GAP_NONE, or GAP_EPOCH, GAP_AHEAD; then *common is
+ * the newest position that it is known to share with the order, epoch 0 when none is. */
+enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common);
 /* Drops what was appended at or before the given time. */
 void tail_expire(struct tail *s, uint64_t up_to_ms);
 /* Drops everything, keeps head; answers how many there were. */

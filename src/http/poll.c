@@ -113,6 +113,7 @@ static void on_ready(struct session *s)
 static void on_gap(struct session *s, struct sub *sub, const struct catch_up *cu)
 {
     add_gap(poll_of(s), sub, cu->gap, cu->since, cu->start);
+    sub->pos = cu->start; /* the answer says both */
 }
 
 static void on_closing(struct session *s, uint16_t code, const char *reason)

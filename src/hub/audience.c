@@ -6,6 +6,8 @@
  */
 #include "hub_internal.h"
 
+#include "crier/metrics.h"
+
 #include <stdlib.h>
 
 struct audience *audience_find(struct hub *h, struct slice channel, uint64_t hash)
@@ -82,5 +84,20 @@ void audience_presence(struct audience *a, const struct bus_event *ev)
         struct session *s = a->live[i]->session;
         if (s->state == SESSION_OPEN && s->dialect->presence)
             s->dialect->presence(s, ev);
+    }
+}
+
+/* Those that still catch up hear of it from their next page. */
+void audience_gap(struct audience *a, const struct bus_event *ev)
+{
+    const struct catch_up cu = {
+        .since = ev->since, .start = ev->resumed, .head = ev->resumed, .gap = ev->gap};
+    for (uint32_t i = 0; i < a->n_live; i++) {
+        struct session *s = a->live[i]->session;
+        if (s->state != SESSION_OPEN || s->quiet || s->cut)
+            continue;
+        metrics_inc(M_GAPS);
+        s->dialect->gap(s, a->live[i], &cu);
+        session_mark_dirty(s);
     }
 }

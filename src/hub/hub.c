@@ -31,6 +31,8 @@ static void on_bus_event(void *ctx, const struct bus_event *ev)
         return; /* the last listener left while this was on its way */
     if (message)
         audience_deliver(a, ev->msg);
+    else if (ev->kind == BUS_EVENT_GAP)
+        audience_gap(a, ev);
     else
         audience_presence(a, ev);
 }

@@ -23,6 +23,7 @@ enum err audience_add(struct audience *a, struct sub *sub) MUST_CHECK;
 void audience_remove(struct audience *a, struct sub *sub);
 void audience_deliver(struct audience *a, struct msg *m);
 void audience_presence(struct audience *a, const struct bus_event *ev);
+void audience_gap(struct audience *a, const struct bus_event *ev);
 
 #define HUB_IOV_ENTRIES 64
 #define HUB_LINE_BYTES (48 * 1024)

@@ -95,7 +95,7 @@ for (const transport of TRANSPORTS) {
     const listener = await listen(t, server, transport, ['a'], ahead);
     await publish(server, 'a', 'live');
     const items = await dataThrough(listener, 'live');
-    assert.deepEqual(items.map((i) => i.gap?.reason ?? i), ['ahead', '1', '2', 'live']);
+    assert.deepEqual(items.map((i) => i.gap?.reason ?? i), ['ahead', 'live'], 'all of the same order was received');
     assert.equal(items[0].gap.since, ahead);
   });
 

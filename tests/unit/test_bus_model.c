@@ -156,7 +156,9 @@ static unsigned first_unread(const struct model_channel *c, const struct catch_u
         *gap = "ahead";
     else if (cu->since.offset + c->n_kept < c->head)
         *gap = "expired";
-    while (!*gap && i < c->n_kept && c->kept[i].offset <= cu->since.offset)
+    /* Who is ahead in the same order has had all there is. */
+    bool skips = !*gap || strcmp(*gap, "ahead") == 0;
+    while (skips && i < c->n_kept && c->kept[i].offset <= cu->since.offset)
         i++;
     return i;
 }

@@ -157,8 +157,8 @@ static void test_every_gap_and_none(void **state)
     expect_page(&s, since(EPOCH, 15), false, (struct want){GAP_NONE, 15, 16, 20, true});
     expect_page(&s, since(EPOCH, 14), false, (struct want){GAP_EXPIRED, 15, 16, 20, true});
     expect_page(&s, since(EPOCH, 0), false, (struct want){GAP_EXPIRED, 15, 16, 20, true});
-    expect_page(&s, since(EPOCH, 21), false, (struct want){GAP_AHEAD, 15, 16, 20, true});
-    expect_page(&s, since(EPOCH, UINT64_MAX), false, (struct want){GAP_AHEAD, 15, 16, 20, true});
+    expect_page(&s, since(EPOCH, 21), false, (struct want){GAP_AHEAD, 20, 0, 0, true});
+    expect_page(&s, since(EPOCH, UINT64_MAX), false, (struct want){GAP_AHEAD, 20, 0, 0, true});
     expect_page(&s, since(EPOCH + 1, 20), false, (struct want){GAP_EPOCH, 15, 16, 20, true});
     expect_page(&s, since(EPOCH + 1, 99), false, (struct want){GAP_EPOCH, 15, 16, 20, true});
     expect_page(&s, last(0), false, (struct want){GAP_NONE, 20, 0, 0, true});

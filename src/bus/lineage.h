@@ -1,0 +1,30 @@
+/* lineage.h - the epochs that a channel's order has gone through.
+ *
+ * When the server that keeps the order restarts, or another takes over, what it orders from then on
+ * is of a new epoch that goes on counting where the old one is known to have got to. A position of
+ * the old epoch up to that offset is as good as ever; one beyond it names a message that was lost
+ * with the server. So a restart that lost nothing costs nobody a gap, and one that lost something
+ * is seen by everyone who had it (Kafka's leader epochs do the same).
+ */
+#ifndef CRIER_BUS_LINEAGE_H
+#define CRIER_BUS_LINEAGE_H
+
+#include "crier/cursor.h"
+
+#define LINEAGE_MAX 32
+
+struct lineage {
+    uint32_t count;
+    struct position ended[LINEAGE_MAX]; /* oldest first: an epoch and its last offset */
+};
+
+/* An epoch that was ended: its last offset. False when it is not known (any more). */
+bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last);
+/* The newest ended epoch; the oldest is forgotten when there are too many. */
+void lineage_add(struct lineage *l, struct position end);
+/* The epoch that the message of this offset was ordered in, when the present one is `now`. */
+uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now);
+/* "EPOCH:LAST EPOCH:LAST …", oldest first. ERR_SYNTAX. */
+enum err lineage_parse(struct slice text, struct lineage *out) MUST_CHECK;
+
+#endif
