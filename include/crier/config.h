@@ -1,11 +1,13 @@
 /* config.h - the table of options: flags, environment, help. Read once at start by the main thread;
  * immutable afterwards.
  *
- * Precedence: flag, then CRIER_NAME, then the names platforms set (PORT), then the default; of a
- * repeated flag the last. A variable that is set to nothing counts as not set. Unknown flags and
- * unknown CRIER_ variables are errors; left alone are CRIER_TEST_..., CRIER_URL (the client
- * commands' own) and what Kubernetes sets beside a service named crier (CRIER_SERVICE_...,
- * CRIER_PORT_..., CRIER_PORT=tcp://...).
+ * Precedence: flag, then CRIER_NAME, then the names platforms set (PORT, REDIS_URL), then the
+ * default; of a repeated flag the last. A variable that is set to nothing counts as not set.
+ * Unknown flags and unknown CRIER_ variables are errors; left alone are CRIER_TEST_..., CRIER_URL
+ * (the client commands' own) and what Kubernetes sets beside services named crier or crier-redis
+ * (CRIER_SERVICE_..., CRIER_PORT_..., CRIER_PORT=tcp://..., CRIER_REDIS_SERVICE_... and so on).
+ *
+ * Errors never show what stands in a URL that may hold a password, wherever it was put.
  */
 #ifndef CRIER_CONFIG_H
 #define CRIER_CONFIG_H
@@ -32,6 +34,16 @@ struct config {
     uint64_t ws_pong_ms;         /* --ws-pong: 10s after the ping */
     uint64_t request_timeout_ms; /* --request-timeout: 10s to send a request */
     uint64_t max_connections;    /* --max-connections: 0 = what descriptors allow */
+
+    char *redis;                       /* --redis, REDIS_URL: "" = none; secret, see redis.h */
+    char *redis_prefix;                /* --redis-prefix: "crier:" */
+    uint64_t redis_timeout_ms;         /* --redis-timeout: 5s for an answer */
+    uint64_t redis_connect_timeout_ms; /* --redis-connect-timeout: 5s until greeted */
+    uint64_t redis_linger_ms;          /* --redis-linger: 30s */
+    uint64_t redis_max_reply_bytes;    /* --redis-max-reply: 64m */
+    char *redis_ca;                    /* --redis-ca: PEM; "" = what the system trusts */
+    char *redis_cert;                  /* --redis-cert: PEM; "" = none */
+    char *redis_key;                   /* --redis-key: PEM; "" = none */
 };
 
 struct config_error {

@@ -56,12 +56,32 @@ static const struct option options[] = {
      "time a client has to send its request"},
     {"max-connections", KIND_COUNT, FIELD(max_connections), "0", 0, 10000000, NULL, NULL,
      "sockets open at once; 0 = what descriptors allow"},
+    {"redis", KIND_TEXT, FIELD(redis), "", 0, 0, NULL, "REDIS_URL",
+     "the Redis that instances share, like redis://HOST; none = this process alone"},
+    {"redis-prefix", KIND_TEXT, FIELD(redis_prefix), "crier:", 0, 0, option_check_redis_prefix,
+     NULL, "what all its keys and channels there begin with"},
+    {"redis-timeout", KIND_DURATION, FIELD(redis_timeout_ms), "5s", 100, 5 * MINUTE, NULL, NULL,
+     "time for an answer of Redis"},
+    {"redis-connect-timeout", KIND_DURATION, FIELD(redis_connect_timeout_ms), "5s", 100,
+     5 * MINUTE, NULL, NULL, "time to connect to it, TLS and AUTH included"},
+    {"redis-linger", KIND_DURATION, FIELD(redis_linger_ms), "30s", 0, HOUR, NULL, NULL,
+     "how long a channel stays subscribed there after its last listener"},
+    {"redis-max-reply", KIND_BYTES, FIELD(redis_max_reply_bytes), "64m", MIB, GIB, NULL, NULL,
+     "largest answer taken from it"},
+    {"redis-ca", KIND_TEXT, FIELD(redis_ca), "", 0, 0, NULL, NULL,
+     "file (PEM) with who may sign its certificate; none = who the system trusts"},
+    {"redis-cert", KIND_TEXT, FIELD(redis_cert), "", 0, 0, NULL, NULL,
+     "file (PEM) with the certificate to show to it"},
+    {"redis-key", KIND_TEXT, FIELD(redis_key), "", 0, 0, NULL, NULL,
+     "file (PEM) with the key of that certificate"},
 };
 /* clang-format on */
 
 #define N_OPTIONS (sizeof(options) / sizeof(options[0]))
 #define ENV_PREFIX "CRIER_"
 #define NAME_MAX_BYTES 64
+#define WORD_ADDED 3                   /* as far as so many wrong letters */
+#define MESSAGE_EXTRA_BYTES (64 * KIB) /* what else a message has in Redis: names, framing */
 
 /* Variables of the other subcommands: exported once for a whole shell, they must not stop serve. */
 static const char *const foreign_env[] = {ENV_PREFIX "URL"};
@@ -126,7 +146,11 @@ static const struct option *nearest(struct slice name, bool as_env, size_t *how_
     for (size_t i = 0; i < N_OPTIONS; i++) {
         char env[NAME_MAX_BYTES];
         env_name(&options[i], env);
-        size_t d = distance(name, slice_str(as_env ? env : options[i].name));
+        struct slice candidate = slice_str(as_env ? env : options[i].name);
+        size_t d = distance(name, candidate);
+        if (d > WORD_ADDED && slice_starts_with(name, candidate) &&
+            name.ptr[candidate.len] == (as_env ? '_' : '-'))
+            d = WORD_ADDED; /* --redis-url is nearer to --redis than to --redis-ca */
         if (d < *how_far) {
             *how_far = d;
             best = &options[i];
@@ -148,12 +172,13 @@ static enum err fail_unknown_flag(struct slice name, struct config_error *err)
     bool negated = slice_starts_with(name, SLICE("no-"));
     struct slice positive = negated ? slice_of(name.ptr + 3, name.len - 3) : name;
     const struct option *o = nearest(positive, false, &how_far);
-    int shown = (int)(name.len > 100 ? 100 : name.len);
+    char shown[OPTION_SHOWN_BYTES];
+    option_show(name, shown);
     if (is_typo(how_far, positive.len))
-        return option_fail(err, ERR_SYNTAX, "--%.*s: there is no such option; did you mean --%s?",
-                           shown, name.ptr, o->name);
-    return option_fail(err, ERR_SYNTAX, "--%.*s: there is no such option; crier help lists them",
-                       shown, name.ptr);
+        return option_fail(err, ERR_SYNTAX, "--%s: there is no such option; did you mean --%s?",
+                           shown, o->name);
+    return option_fail(err, ERR_SYNTAX, "--%s: there is no such option; crier help lists them",
+                       shown);
 }
 
 static enum err fail_unknown_env(struct slice name, struct config_error *err)
@@ -211,14 +236,23 @@ static enum err apply_platform_env(struct config *c, char **envp, struct config_
 }
 
 /* Kubernetes sets CRIER_PORT=tcp://10.0.0.1:8080, CRIER_SERVICE_HOST, CRIER_PORT_8080_TCP_ADDR ...
- * in every container beside a service that is called "crier". */
+ * in every container beside a service that is called "crier", and CRIER_REDIS_PORT=... beside its
+ * "crier-redis". */
 static bool is_kubernetes_link(struct slice name, struct slice value)
 {
-    return slice_starts_with(name, SLICE(ENV_PREFIX "SERVICE_")) ||
-           slice_starts_with(name, SLICE(ENV_PREFIX "PORT_")) ||
-           (slice_eq(name, SLICE(ENV_PREFIX "PORT")) &&
-            (slice_starts_with(value, SLICE("tcp://")) ||
-             slice_starts_with(value, SLICE("udp://"))));
+    static const char *const services[] = {ENV_PREFIX, ENV_PREFIX "REDIS_"};
+    bool is_address =
+        slice_starts_with(value, SLICE("tcp://")) || slice_starts_with(value, SLICE("udp://"));
+    for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
+        struct slice service = slice_str(services[i]);
+        if (!slice_starts_with(name, service))
+            continue;
+        struct slice rest = slice_of(name.ptr + service.len, name.len - service.len);
+        if (slice_starts_with(rest, SLICE("SERVICE_")) || slice_starts_with(rest, SLICE("PORT_")) ||
+            (slice_eq(rest, SLICE("PORT")) && is_address))
+            return true;
+    }
+    return false;
 }
 
 static bool is_foreign(struct slice name, struct slice value)
@@ -258,10 +292,12 @@ static const struct option *negated_option(struct slice name)
 static enum err apply_flag(struct config *c, int argc, char **argv, int *i,
                            struct config_error *err)
 {
-    if (strncmp(argv[*i], "--", 2) != 0 || argv[*i][2] == 0)
+    if (strncmp(argv[*i], "--", 2) != 0 || argv[*i][2] == 0) {
+        char shown[OPTION_SHOWN_BYTES];
+        option_show(slice_str(argv[*i]), shown);
         return option_fail(err, ERR_SYNTAX,
-                           "\"%.100s\": found an argument, expected an option like --port",
-                           argv[*i]);
+                           "\"%s\": found an argument, expected an option like --port", shown);
+    }
     struct slice value = slice_str(argv[*i] + 2), name;
     slice_split(&value, '=', &name);
     const struct option *negated = negated_option(name);
@@ -291,6 +327,25 @@ static enum err apply_flags(struct config *c, int argc, char **argv, struct conf
     return ERR_OK;
 }
 
+static enum err check_redis(const struct config *c, struct config_error *err)
+{
+    if (!c->redis[0])
+        return ERR_OK;
+    if (c->redis_max_reply_bytes < c->max_message_bytes + MESSAGE_EXTRA_BYTES)
+        return option_fail(err, ERR_RANGE,
+                           "redis-max-reply (%" PRIu64 ") is smaller than max-message (%" PRIu64
+                           ") with the 64k around it: the largest message could not be read back; "
+                           "raise --redis-max-reply or lower --max-message",
+                           c->redis_max_reply_bytes, c->max_message_bytes);
+    if (!c->redis_cert[0] != !c->redis_key[0])
+        return option_fail(err, ERR_RANGE,
+                           "%s is given without %s: a certificate is shown with its key; when both "
+                           "are in one file, name it twice",
+                           c->redis_cert[0] ? "redis-cert" : "redis-key",
+                           c->redis_cert[0] ? "redis-key" : "redis-cert");
+    return ERR_OK;
+}
+
 static enum err check_contradictions(const struct config *c, struct config_error *err)
 {
     if (c->outbox_bytes < c->max_message_bytes)
@@ -299,7 +354,7 @@ static enum err check_contradictions(const struct config *c, struct config_error
                            "): the largest message could not be delivered to anyone; raise "
                            "--outbox-bytes or lower --max-message",
                            c->outbox_bytes, c->max_message_bytes);
-    return ERR_OK;
+    return check_redis(c, err);
 }
 
 enum err config_load(struct config *c, int argc, char **argv, char **envp, struct config_error *err)
@@ -346,7 +401,7 @@ void config_help(struct buf *b)
         char flag[NAME_MAX_BYTES], env[NAME_MAX_BYTES];
         env_name(o, env);
         snprintf(flag, sizeof(flag), "--%s%s", o->name, value_word(o->kind));
-        buf_printf(b, "  %-24s %-22s %s", flag, env, o->meaning);
+        buf_printf(b, "  %-28s %-27s %s", flag, env, o->meaning);
         if (o->platform_env)
             buf_printf(b, " (also %s)", o->platform_env);
         if (o->fallback && o->fallback[0])

@@ -26,6 +26,16 @@ enum err option_fail(struct config_error *e, enum err code, const char *fmt, ...
     return code;
 }
 
+void option_show(struct slice value, char out[OPTION_SHOWN_BYTES])
+{
+    const char *colon = value.len ? memmem(value.ptr, value.len, "://", 3) : NULL;
+    bool secret =
+        colon && (memchr(value.ptr, '@', value.len) || !slice_starts_with(value, SLICE("http")));
+    size_t len = secret ? (size_t)(colon + 3 - value.ptr) : value.len;
+    snprintf(out, OPTION_SHOWN_BYTES, "%.*s%s", (int)(len > 100 ? 100 : len),
+             value.ptr ? value.ptr : "", secret ? "..." : "");
+}
+
 /* Texts */
 
 enum err option_check_log_level(struct slice value, const char **expected)
@@ -73,6 +83,21 @@ enum err option_check_origins(struct slice value, const char **expected)
     while (slice_split(&value, ',', &part))
         if (!is_origin(slice_trim(part)))
             return ERR_SYNTAX;
+    return ERR_OK;
+}
+
+/* Without braces: in Redis they would be taken for the hash tag, which is the channel. */
+enum err option_check_redis_prefix(struct slice value, const char **expected)
+{
+    *expected = "1 to 64 of A-Z a-z 0-9 _ . : @ = + , ~ ! - /";
+    if (value.len < 1 || value.len > 64)
+        return ERR_SYNTAX;
+    for (size_t i = 0; i < value.len; i++) {
+        char c = value.ptr[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && (!c || !strchr("_.:@=+,~!-/", c)))
+            return ERR_SYNTAX;
+    }
     return ERR_OK;
 }
 
@@ -228,7 +253,7 @@ enum err option_set(struct config *c, const struct option *o, struct slice value
     }
     if (e == ERR_OK)
         return ERR_OK;
-    return option_fail(from->err, e, "%s: found \"%.*s\", expected %s", from->text,
-                       (int)(value.len > 100 ? 100 : value.len), value.ptr ? value.ptr : "",
-                       expected);
+    char shown[OPTION_SHOWN_BYTES];
+    option_show(value, shown);
+    return option_fail(from->err, e, "%s: found \"%s\", expected %s", from->text, shown, expected);
 }

@@ -5,7 +5,8 @@
 #include "crier/config.h"
 
 #define SECOND UINT64_C(1000)
-#define HOUR (3600 * SECOND)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -35,9 +36,15 @@ enum err option_set(struct config *c, const struct option *o, struct slice value
 /* Writes the one line and returns `code`. */
 enum err option_fail(struct config_error *e, enum err code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* `value` as an error may show it: at most 100 bytes, and of a URL that may hold a password only
+ * the scheme. */
+#define OPTION_SHOWN_BYTES 104
+void option_show(struct slice value, char out[OPTION_SHOWN_BYTES]);
+
 /* For struct option's `check`; *expected is set in any case. */
 enum err option_check_host(struct slice value, const char **expected);
 enum err option_check_origins(struct slice value, const char **expected);
 enum err option_check_log_level(struct slice value, const char **expected);
+enum err option_check_redis_prefix(struct slice value, const char **expected);
 
 #endif

@@ -52,6 +52,15 @@ static void defaults_are_those_of_the_help(void **state)
     assert_int_equal(conf.ws_pong_ms, 10000);
     assert_int_equal(conf.request_timeout_ms, 10000);
     assert_int_equal(conf.max_connections, 0);
+    assert_string_equal(conf.redis, "");
+    assert_string_equal(conf.redis_prefix, "crier:");
+    assert_int_equal(conf.redis_timeout_ms, 5000);
+    assert_int_equal(conf.redis_connect_timeout_ms, 5000);
+    assert_int_equal(conf.redis_linger_ms, 30000);
+    assert_int_equal(conf.redis_max_reply_bytes, 64 << 20);
+    assert_string_equal(conf.redis_ca, "");
+    assert_string_equal(conf.redis_cert, "");
+    assert_string_equal(conf.redis_key, "");
     config_release(&conf);
 }
 
@@ -198,6 +207,10 @@ static void unknown_names_are_refused_with_the_nearest(void **state)
             "--max-mesage: there is no such option; did you mean --max-message?");
     refused(ARGS("--no-insecur"), ENV(),
             "--no-insecur: there is no such option; did you mean --insecure?");
+    refused(ARGS("--redis-url=x"), ENV(),
+            "--redis-url: there is no such option; did you mean --redis?");
+    refused(ARGS("--redis-kye=x"), ENV(),
+            "--redis-kye: there is no such option; did you mean --redis-key?");
     refused(ARGS("--frobnicate"), ENV(),
             "--frobnicate: there is no such option; crier help lists them");
     refused(ARGS("--no-port"), ENV(), "--no-port: there is no such option; did you mean --port?");
@@ -213,10 +226,14 @@ static void foreign_variables_are_left_alone(void **state)
 {
     (void)state;
     assert_int_equal(
-        load(ARGS(), ENV("CRIER_TEST_SEED=7", "CRIER_URL=http://x", "OTHER=1",
-                         "CRIER_PORT=tcp://10.0.0.1:8080", "CRIER_PORT_8080_TCP_ADDR=10.0.0.1",
-                         "CRIER_SERVICE_HOST=10.0.0.1", "CRIER_HOST=", "PORT=")),
+        load(ARGS(),
+             ENV("CRIER_TEST_SEED=7", "CRIER_URL=http://x", "OTHER=1",
+                 "CRIER_PORT=tcp://10.0.0.1:8080", "CRIER_PORT_8080_TCP_ADDR=10.0.0.1",
+                 "CRIER_SERVICE_HOST=10.0.0.1", "CRIER_REDIS_PORT=tcp://10.0.0.2:6379",
+                 "CRIER_REDIS_PORT_6379_TCP_ADDR=10.0.0.2", "CRIER_REDIS_SERVICE_HOST=10.0.0.2",
+                 "CRIER_HOST=", "PORT=", "REDIS_URL=", "CRIER_REDIS=")),
         ERR_OK);
+    assert_string_equal(conf.redis, "");
     assert_int_equal(conf.port, 8080);
     assert_string_equal(conf.host, "localhost");
     config_release(&conf);
@@ -229,6 +246,99 @@ static void contradictions_are_refused(void **state)
             "outbox-bytes (1048576) is smaller than max-message (2097152): the largest message "
             "could not be delivered to anyone; raise --outbox-bytes or lower --max-message");
     assert_int_equal(load(ARGS("--max-message=2m", "--outbox-bytes=4m"), ENV()), ERR_OK);
+    config_release(&conf);
+}
+
+static void redis_has_its_platforms_name(void **state)
+{
+    (void)state;
+    assert_int_equal(load(ARGS(), ENV("REDIS_URL=redis://a")), ERR_OK);
+    assert_string_equal(conf.redis, "redis://a");
+    config_release(&conf);
+    assert_int_equal(load(ARGS(), ENV("CRIER_REDIS=redis://b", "REDIS_URL=redis://a")), ERR_OK);
+    assert_string_equal(conf.redis, "redis://b");
+    config_release(&conf);
+    /* what a platform has set can be taken back */
+    assert_int_equal(load(ARGS("--redis="), ENV("REDIS_URL=redis://a")), ERR_OK);
+    assert_string_equal(conf.redis, "");
+    config_release(&conf);
+    assert_int_equal(load(ARGS("--redis=redis://:p%40ss@h:1/2,redis://i", "--redis-prefix=a:b/c.",
+                               "--redis-timeout=250ms", "--redis-connect-timeout", "2",
+                               "--redis-linger=0", "--redis-max-reply=1m", "--redis-ca=/ca",
+                               "--redis-cert=/cert", "--redis-key=/key"),
+                          ENV()),
+                     ERR_OK);
+    assert_string_equal(conf.redis, "redis://:p%40ss@h:1/2,redis://i");
+    assert_string_equal(conf.redis_prefix, "a:b/c.");
+    assert_int_equal(conf.redis_timeout_ms, 250);
+    assert_int_equal(conf.redis_connect_timeout_ms, 2000);
+    assert_int_equal(conf.redis_linger_ms, 0);
+    assert_int_equal(conf.redis_max_reply_bytes, 1 << 20);
+    assert_string_equal(conf.redis_ca, "/ca");
+    assert_string_equal(conf.redis_cert, "/cert");
+    assert_string_equal(conf.redis_key, "/key");
+    config_release(&conf);
+}
+
+static void redis_prefixes_are_plain(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "a{b}", "a b", "a*", "\xc3\xa4", "a\n", "a\"b"};
+    char longest[65];
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(load(ARGS("--redis-prefix", bad[i]), ENV()), ERR_SYNTAX);
+    memset(longest, 'x', sizeof(longest));
+    longest[64] = 0;
+    assert_int_equal(load(ARGS("--redis-prefix", longest), ENV()), ERR_OK);
+    config_release(&conf);
+    refused(ARGS("--redis-prefix={a}"), ENV(),
+            "--redis-prefix: found \"{a}\", expected 1 to 64 of A-Z a-z 0-9 _ . : @ = + , ~ ! - /");
+    char too_long[] =
+        "--redis-prefix=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    assert_int_equal(load(ARGS(too_long), ENV()), ERR_SYNTAX);
+}
+
+/* A URL that came to the wrong place, by a typo or a shell that split it. */
+static void errors_never_show_a_password(void **state)
+{
+    (void)state;
+    static const char url[] = "redis://:hunter2@h";
+    refused(ARGS(url), ENV(), "\"redis://...\": found an argument, expected an option like --port");
+    refused(ARGS("--port", url), ENV(),
+            "--port: found \"redis://...\", expected a number, 0 to 65535");
+    refused(ARGS("--redis-prefix", "rediss://h/?password=hunter2"), ENV(),
+            "--redis-prefix: found \"rediss://...\", expected 1 to 64 of A-Z a-z 0-9 _ . : @ = + "
+            ", ~ ! - /");
+    refused(ARGS("--rediss=redis://:hunter2@h"), ENV(),
+            "--rediss: there is no such option; did you mean --redis?");
+    refused(ARGS("--redis:redis://:hunter2@h"), ENV(),
+            "--redis:redis://...: there is no such option; crier help lists them");
+    refused(ARGS(), ENV("CRIER_REDIS_URL=redis://:hunter2@h"),
+            "environment variable CRIER_REDIS_URL: there is no such option; did you mean "
+            "CRIER_REDIS?");
+    refused(
+        ARGS("--allowed-origins=https://me:hunter2@a.example"), ENV(),
+        "--allowed-origins: found \"https://...\", expected origins as browsers send them, comma "
+        "separated, like https://app.example.com or http://localhost:3000 (lower case, no path, "
+        "no trailing slash), or * alone");
+}
+
+static void contradictions_about_redis_are_refused(void **state)
+{
+    (void)state;
+    refused(ARGS("--redis=redis://h", "--redis-max-reply=1m", "--max-message=1000k"), ENV(),
+            "redis-max-reply (1048576) is smaller than max-message (1024000) with the 64k around "
+            "it: the largest message could not be read back; raise --redis-max-reply or lower "
+            "--max-message");
+    refused(ARGS("--redis=redis://h", "--redis-cert=/c"), ENV(),
+            "redis-cert is given without redis-key: a certificate is shown with its key; when both "
+            "are in one file, name it twice");
+    refused(ARGS("--redis=redis://h", "--redis-key=/k"), ENV(),
+            "redis-key is given without redis-cert: a certificate is shown with its key; when both "
+            "are in one file, name it twice");
+    /* nothing of it counts without Redis */
+    assert_int_equal(
+        load(ARGS("--redis-max-reply=1m", "--max-message=1000k", "--redis-key=/k"), ENV()), ERR_OK);
     config_release(&conf);
 }
 
@@ -268,7 +378,7 @@ static void help_has_a_line_for_every_field(void **state)
     assert_false(b.failed);
     for (const char *c = b.data; *c; c++)
         lines += *c == '\n';
-    assert_int_equal(lines, 19); /* fields of struct config */
+    assert_int_equal(lines, 28); /* fields of struct config */
     assert_non_null(strstr(b.data, "--port PORT"));
     assert_non_null(strstr(b.data, "CRIER_ALLOWED_ORIGINS"));
     assert_non_null(strstr(b.data, "(also PORT) [8080]\n"));
@@ -289,6 +399,10 @@ int main(void)
         cmocka_unit_test(unknown_names_are_refused_with_the_nearest),
         cmocka_unit_test(foreign_variables_are_left_alone),
         cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(redis_has_its_platforms_name),
+        cmocka_unit_test(redis_prefixes_are_plain),
+        cmocka_unit_test(errors_never_show_a_password),
+        cmocka_unit_test(contradictions_about_redis_are_refused),
         cmocka_unit_test(durations_and_bytes),
         cmocka_unit_test(help_has_a_line_for_every_field),
     };
