@@ -1,0 +1,34 @@
+// certs.js - an authority, a server's certificate for 127.0.0.1 and a client's, made by openssl when
+// a test needs them.
+
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { folderFor } from './process.js';
+
+function openssl(...args) {
+  execFileSync('openssl', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+}
+
+const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+
+export function makeCertificates(t, { names = 'IP:127.0.0.1,DNS:localhost' } = {}) {
+  const dir = folderFor(t);
+  const at = (name) => join(dir, name);
+  const authority = (name) => openssl('req', '-x509', ...KEY, '-keyout', at(`${name}.key`), '-out', at(`${name}.pem`), '-days', '2', '-subj', `/CN=${name}`,
+    '-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign');
+  const certificate = (name, extensions) => {
+    writeFileSync(at(`${name}.ext`), extensions);
+    openssl('req', ...KEY, '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`), '-subj', `/CN=${name}`);
+    openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at('authority.pem'), '-CAkey', at('authority.key'), '-CAcreateserial', '-days', '2',
+      '-extfile', at(`${name}.ext`), '-out', at(`${name}.pem`));
+  };
+  authority('authority');
+  authority('stranger');
+  certificate('server', `subjectAltName=${names}\nextendedKeyUsage=serverAuth,clientAuth\n`);
+  certificate('client', 'extendedKeyUsage=clientAuth\n');
+  return {
+    ca: at('authority.pem'), cert: at('server.pem'), key: at('server.key'),
+    clientCert: at('client.pem'), clientKey: at('client.key'), strangerCa: at('stranger.pem'),
+  };
+}
