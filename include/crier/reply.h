@@ -24,12 +24,17 @@ void reply_free(struct reply *r);
 struct reply_parser;
 enum err reply_parser_new(size_t max_reply_bytes, struct reply_parser **out) MUST_CHECK;
 void reply_parser_free(struct reply_parser *p);
-/* ERR_NOMEM, ERR_LIMIT (the unfinished reply is too large). */
+/* ERR_NOMEM, ERR_LIMIT (the unfinished reply is too large). Ask for replies until ERR_AGAIN before
+ * feeding more. A parser that has failed says the same from then on. */
 enum err reply_parser_feed(struct reply_parser *p, struct slice bytes) MUST_CHECK;
 /* ERR_AGAIN: no whole reply yet. ERR_SYNTAX: this is not RESP. ERR_LIMIT. The caller frees *out. */
 enum err reply_parser_next(struct reply_parser *p, struct reply **out) MUST_CHECK;
 
-/* One command as an array of bulk strings. */
+/* Bytes of a reply are held that is not whole, or was not asked for yet. */
+bool reply_parser_is_midway(const struct reply_parser *p);
+
+/* One command as an array of bulk strings; all of it or, with b->failed, nothing. */
+size_t command_bytes(const struct slice *arg, size_t n);
 void command_append(struct buf *b, const struct slice *arg, size_t n);
 
 #endif
