@@ -17,11 +17,15 @@ RUN make
 FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        libcurl4t64 libjansson4 libmicrohttpd12t64 libssl3t64 libwslay1 \
+        ca-certificates libcurl4t64 libhiredis1.1.0 libjansson4 libmicrohttpd12t64 libssl3t64 \
+        libwslay1 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /crier/build/release/crier /usr/local/bin/crier
 USER 65532:65532
 
+# Several of them act as one with -e REDIS_URL=redis://HOST. For rediss:// the image trusts whom
+# Debian trusts; a CA of your own is mounted and named by CRIER_REDIS_CA.
+#
 # There are no keys yet, so crier serves beyond loopback only when told that everybody may publish.
 # Publish the port only where that is meant.
 ENV CRIER_HOST=0.0.0.0 CRIER_INSECURE=true PORT=8080
