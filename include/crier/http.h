@@ -24,6 +24,7 @@ struct http_shared {
     uint64_t message_bytes;
     uint64_t post_key_secret; /* of the chat's post keys */
     uint64_t started_ms;      /* wall clock */
+    const struct bus *bus;    /* borrowed; for bus_is_ready */
     _Atomic bool draining;
     _Atomic int64_t connections;
     int64_t max_connections;

@@ -150,6 +150,7 @@ static void *run_bus(void *arg)
 static enum err start_bus(struct server *s)
 {
     enum err e = bus_new_memory(&s->ns, &s->bus);
+    s->shared.bus = s->bus;
     if (e || s->n_workers == 1)
         return e;
     e = loop_new(&s->bus_loop);

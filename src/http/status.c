@@ -8,11 +8,11 @@
 
 #define ROOMS_MAX 1000
 #define ANSWER_MAX (16u * 1024 * 1024)
+#define REASON_MAX 1024
 
-static void respond_text(struct http_exchange *ex, int status, struct slice json)
+static void respond_status(struct http_exchange *ex, int status, struct slice json)
 {
-    struct http_response res = {
-        .status = status, .content_type = "application/json", .body = json, .body_is_static = true};
+    struct http_response res = {.status = status, .content_type = "application/json", .body = json};
     http_add_header(&res, "Cache-Control", "no-store");
     if (status == 503)
         http_add_header(&res, "Retry-After", "2");
@@ -22,16 +22,32 @@ static void respond_text(struct http_exchange *ex, int status, struct slice json
 void route_health(struct http_exchange *ex, struct slice rest)
 {
     (void)rest;
-    respond_text(ex, 200, SLICE("{\"status\":\"ok\"}\n"));
+    respond_status(ex, 200, SLICE("{\"status\":\"ok\"}\n"));
+}
+
+static void respond_unavailable(struct http_exchange *ex, const char *why)
+{
+    struct buf b;
+    buf_init(&b, REASON_MAX);
+    buf_append_str(&b, "{\"status\":\"unavailable\",\"reason\":");
+    json_append_string(&b, slice_str(why));
+    buf_append_str(&b, "}\n");
+    BUG_ON(b.failed); /* a constant text */
+    respond_status(ex, 503, buf_slice(&b));
+    buf_release(&b);
 }
 
 void route_ready(struct http_exchange *ex, struct slice rest)
 {
+    const struct http_shared *shared = ex->server->shared;
+    const char *why;
     (void)rest;
-    if (ex->server->shared->draining)
-        respond_text(ex, 503, SLICE("{\"status\":\"draining\"}\n"));
+    if (shared->draining)
+        respond_status(ex, 503, SLICE("{\"status\":\"draining\"}\n"));
+    else if (!bus_is_ready(shared->bus, &why))
+        respond_unavailable(ex, why);
     else
-        respond_text(ex, 200, SLICE("{\"status\":\"ready\"}\n"));
+        respond_status(ex, 200, SLICE("{\"status\":\"ready\"}\n"));
 }
 
 void route_metrics(struct http_exchange *ex, struct slice rest)
