@@ -76,10 +76,10 @@ $(BUILD)/need: tests/tools/need
 	@tests/tools/need check build
 	@mkdir -p $(@D) && touch $@
 
-run: ## install what is missing, build, serve the demo on http://localhost:8080
-	@tests/tools/need install build
+run: ## install what is missing, build, serve the demo on http://localhost:8080 (REDIS=1: over Redis)
+	@tests/tools/need install build $(if $(REDIS),redis)
 	@$(MAKE) --no-print-directory -s all
-	@exec $(BUILD)/crier serve
+	@exec $(if $(REDIS),tests/tools/with_redis) $(BUILD)/crier serve
 
 test: ## install what is missing, build, run all tests
 	@tests/tools/need install build unit net
