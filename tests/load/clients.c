@@ -54,6 +54,8 @@ static void number_ended(struct clients *cs, struct client *c)
     if (c->last && c->number != c->last + 1)
         cs->out_of_order++;
     c->last = c->number;
+    if (cs->heard)
+        cs->heard(cs->ctx, c->number);
 }
 
 static const char *scan_number(struct clients *cs, struct client *c, const char *p, const char *end)

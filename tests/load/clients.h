@@ -31,6 +31,9 @@ struct clients {
     uint64_t messages, bytes, pings;
     uint64_t out_of_order; /* numbers that were not their predecessor + 1 */
     size_t lost;           /* connections that the server ended */
+    void (*heard)(void *ctx,
+                  uint32_t number); /* of every message; may be NULL, set after opening */
+    void *ctx;
 };
 
 #define CONNECTING_AT_ONCE 64
