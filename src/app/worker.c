@@ -194,10 +194,11 @@ void worker_free(struct worker *w)
     loop_detach(w->loop, &w->control);
     loop_detach(w->loop, bus_port_mailbox(hub_port(w->hub)));
     mailbox_release(&w->control);
-    hub_free(w->hub);
-    stream_set_free(w->streams);
+    /* First: what Redis has not answered comes home with an error only then. */
     if (w->hosts_bus)
         bus_detach(w->bus);
+    hub_free(w->hub);
+    stream_set_free(w->streams);
     loop_free(w->loop);
     free(w);
 }
