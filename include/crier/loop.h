@@ -58,6 +58,7 @@ enum err loop_watch(struct loop *l, struct io_watch *w, uint32_t events) MUST_CH
 void loop_rewatch(struct loop *l, struct io_watch *w, uint32_t events);
 void loop_unwatch(struct loop *l, struct io_watch *w); /* fine when not registered */
 
+/* Added by a hook, it still runs in the same turn. */
 void loop_add_hook(struct loop *l, struct loop_hook *h);
 void loop_remove_hook(struct loop *l, struct loop_hook *h);
 void loop_free_later(struct loop *l, struct loop_corpse *c);

@@ -195,6 +195,10 @@ void loop_unwatch(struct loop *l, struct io_watch *w)
 void loop_add_hook(struct loop *l, struct loop_hook *h)
 {
     list_push_back(&l->hooks, &h->node);
+    /* Added by the last hook of a turn, it is still of this turn: what it has to do must not wait
+     * for the next event. (Between turns the cursor means nothing.) */
+    if (l->hook_cursor == &l->hooks)
+        l->hook_cursor = &h->node;
 }
 
 static void remove_under_cursor(struct list *node, struct list **cursor)

@@ -266,7 +266,8 @@ struct counter_hook {
     unsigned ran;
     unsigned more; /* how often it still says so */
     struct loop_hook *removes;
-    char *trace; /* where it leaves its letter */
+    struct loop_hook *adds; /* once */
+    char *trace;            /* where it leaves its letter */
     char letter;
 };
 
@@ -279,6 +280,9 @@ static bool run_counter(struct loop_hook *h)
         strncat(c->trace, &c->letter, 1);
     if (c->removes)
         loop_remove_hook(loop, c->removes);
+    if (c->adds)
+        loop_add_hook(loop, c->adds);
+    c->adds = NULL;
     if (c->more == 0)
         return false;
     c->more--;
@@ -322,6 +326,27 @@ static void test_a_hook_may_remove_itself_or_the_next(void **state)
     loop_turn(loop, 0);
     assert_string_equal(trace, "aca");
     loop_remove_hook(loop, &a.hook);
+}
+
+/* The last hook's, too: the next turn may be a long wait away. */
+static void test_a_hook_added_by_a_hook_runs_in_the_same_turn(void **state)
+{
+    char trace[16] = "";
+    struct counter_hook a = {.hook.run = run_counter, .trace = trace, .letter = 'a'};
+    struct counter_hook b = {.hook.run = run_counter, .trace = trace, .letter = 'b'};
+    struct counter_hook c = {.hook.run = run_counter, .trace = trace, .letter = 'c'};
+
+    (void)state;
+    loop_add_hook(loop, &a.hook);
+    a.adds = &b.hook;
+    loop_turn(loop, 0);
+    assert_string_equal(trace, "ab");
+    loop_remove_hook(loop, &a.hook);
+    b.removes = &b.hook;
+    b.adds = &c.hook;
+    loop_turn(loop, 0);
+    assert_string_equal(trace, "abbc");
+    loop_remove_hook(loop, &c.hook);
 }
 
 /* Nothing is ready and the wait may be endless: only "more" makes the turns come. */
@@ -754,6 +779,7 @@ int main(void)
         loop_test(test_watching_again_in_the_same_batch),
         loop_test(test_hooks_run_in_order_after_everything_else),
         loop_test(test_a_hook_may_remove_itself_or_the_next),
+        loop_test(test_a_hook_added_by_a_hook_runs_in_the_same_turn),
         loop_test(test_more_makes_the_next_turn_poll),
         loop_test(test_corpses_go_after_the_hooks_in_order_and_may_add_more),
         loop_test(test_freeing_the_loop_frees_what_waits),
