@@ -7,8 +7,6 @@
  * `connection` afterwards, because the callback may have broken or closed the link.
  *
  * Commands are written once per turn, by a hook that exists only while there is something to write.
- * They are counted against max_pending_bytes until they are answered, not until they are written:
- * a server that reads but does not answer must not fill our memory either.
  *
  * A server that stalls is told by the oldest request, and by a reply that has begun and does not
  * end. After each the connection is given up: what comes late could not be told from what comes
@@ -20,6 +18,7 @@
 #include "link.h"
 
 #include "greeting.h"
+#include "pipeline.h"
 #include "wire.h"
 
 #include "crier/log.h"
@@ -29,9 +28,6 @@
 #include <stdlib.h>
 
 #define READ_BYTES_PER_TURN ((size_t)256 * 1024)
-#define GREETING_MAX_BYTES ((size_t)1 << 20) /* one script, or a user and a password */
-#define PENDING_MOST_BYTES (SIZE_MAX / 4)
-#define KEPT_OUT_BYTES ((size_t)256 * 1024) /* of an empty output buffer */
 #define BACKOFF_LEAST_MS 10
 #define BACKOFF_MAX_SHIFT 16
 #define LASTED_MS LINK_BACKOFF_MAX_MS
@@ -51,15 +47,11 @@ struct link {
     unsigned attempts;  /* failed in a row */
     uint64_t up_since_ms;
 
-    struct link_request *oldest, **newest; /* sent, not answered */
-    size_t pending_bytes;                  /* of them */
-    uint64_t midway_since_ms;              /* a reply has begun; 0 = none */
-    bool unread;                           /* the last turn's read ended before the data did */
-
-    struct buf out;
-    size_t written; /* of out */
+    struct pipeline pipeline;
+    struct loop_hook hook; /* in the loop while in_hook: there is something to write */
     bool in_hook;
-    struct loop_hook hook; /* in the loop while in_hook */
+    bool unread;              /* the last turn's read ended before the data did */
+    uint64_t midway_since_ms; /* a reply has begun; 0 = none */
 
     char why[REDIS_WHY_BYTES], logged_why[REDIS_WHY_BYTES];
     uint64_t logged_ms;
@@ -102,10 +94,7 @@ enum err link_new(struct loop *loop, const struct link_options *o, struct link *
     timer_init(&l->timer, timer_fired);
     list_init(&l->hook.node);
     l->hook.run = end_of_turn;
-    l->newest = &l->oldest;
-    BUG_ON(r->max_pending_bytes > PENDING_MOST_BYTES);
-    /* Twice: what is written is taken off only when it is the larger part. */
-    buf_init(&l->out, 2 * r->max_pending_bytes + GREETING_MAX_BYTES);
+    pipeline_init(&l->pipeline, r->max_pending_bytes);
     l->corpse.free = free_link;
     *out = l;
     return ERR_OK;
@@ -124,20 +113,6 @@ static void leave_hook(struct link *l)
     l->in_hook = false;
 }
 
-static void answer_all(struct link *l, enum err e)
-{
-    struct link_request *q;
-
-    /* A callback may close the link, which answers the rest from within. */
-    while ((q = l->oldest)) {
-        l->oldest = q->next;
-        if (!l->oldest)
-            l->newest = &l->oldest;
-        l->pending_bytes -= q->bytes;
-        q->done(q, e, NULL);
-    }
-}
-
 static void drop_connection(struct link *l)
 {
     l->connection++;
@@ -146,10 +121,7 @@ static void drop_connection(struct link *l)
     reply_parser_free(l->parser);
     l->parser = NULL;
     leave_hook(l);
-    if (l->out.data)
-        explicit_bzero(l->out.data, l->out.cap); /* it may have held an AUTH */
-    buf_release(&l->out);
-    l->written = 0;
+    pipeline_drop_bytes(&l->pipeline);
     l->midway_since_ms = 0;
     l->unread = false;
 }
@@ -161,7 +133,7 @@ void link_close(struct link *l)
     l->state = LINK_CLOSED;
     drop_connection(l);
     loop_free_later(l->loop, &l->corpse);
-    answer_all(l, ERR_CLOSED);
+    pipeline_answer_all(&l->pipeline, ERR_CLOSED); /* they may close it from within */
 }
 
 static void free_link(struct loop_corpse *c)
@@ -234,7 +206,7 @@ static void lose(struct link *l, const char *why)
     set_timer(l, backoff_ms(l));
     l->attempts++;
     log_down(l, was_up);
-    answer_all(l, ERR_UNAVAILABLE);
+    pipeline_answer_all(&l->pipeline, ERR_UNAVAILABLE); /* they may close it from within */
     if (l->state == LINK_DOWN)
         l->o.ops->down(l, l->why);
 }
@@ -280,7 +252,9 @@ static void attempt_is_over(struct link *l)
 /* When what has been waited for longest began; 0 = nothing is. */
 static uint64_t waiting_since_ms(const struct link *l)
 {
-    return l->oldest ? l->oldest->sent_ms : l->midway_since_ms;
+    uint64_t oldest = link_oldest_ms(l);
+
+    return oldest ? oldest : l->midway_since_ms;
 }
 
 static void watch_for_stall(struct link *l)
@@ -331,18 +305,11 @@ static void mark_dirty(struct link *l)
     l->in_hook = true;
 }
 
-static void all_written(struct link *l)
-{
-    l->written = 0;
-    buf_clear(&l->out);
-    if (l->out.cap > KEPT_OUT_BYTES)
-        buf_release(&l->out);
-}
-
 static void flush(struct link *l)
 {
-    while (l->written < l->out.len) {
-        struct slice rest = slice_of(l->out.data + l->written, l->out.len - l->written);
+    struct slice rest;
+
+    while ((rest = pipeline_unwritten(&l->pipeline)).len > 0) {
         size_t n = 0;
         enum err e = wire_write(&l->wire, rest, &n);
         if (e == ERR_AGAIN)
@@ -351,9 +318,8 @@ static void flush(struct link *l)
             lose(l, l->wire.why);
             return;
         }
-        l->written += n;
+        pipeline_wrote(&l->pipeline, n);
     }
-    all_written(l);
 }
 
 static bool end_of_turn(struct loop_hook *h)
@@ -367,38 +333,19 @@ static bool end_of_turn(struct loop_hook *h)
 
 enum err link_send(struct link *l, struct link_request *q, const struct slice *arg, size_t n)
 {
-    size_t bytes = command_bytes(arg, n);
-    size_t held = q ? l->pending_bytes : l->out.len - l->written;
-
     BUG_ON(l->state != LINK_UP || (q != NULL) != (l->o.kind == LINK_COMMANDS));
-    if (held > l->o.redis->max_pending_bytes || bytes > l->o.redis->max_pending_bytes - held)
-        return ERR_LIMIT;
-    /* What was written is taken off when it is the larger part: each byte moves once at most. */
-    if (l->written > l->out.len / 2) {
-        buf_consume(&l->out, l->written);
-        l->written = 0;
-    }
-    command_append(&l->out, arg, n);
-    if (l->out.failed) {
-        l->out.failed = false;
-        return ERR_LIMIT;
-    }
-    if (q) {
-        q->next = NULL;
-        q->sent_ms = now_ms(l);
-        q->bytes = bytes;
-        *l->newest = q;
-        l->newest = &q->next;
-        l->pending_bytes += bytes;
-        watch_for_stall(l);
-    }
+    enum err e = pipeline_add(&l->pipeline, q, arg, n, now_ms(l));
+
+    if (e != ERR_OK)
+        return e;
     mark_dirty(l);
+    watch_for_stall(l);
     return ERR_OK;
 }
 
 uint64_t link_oldest_ms(const struct link *l)
 {
-    return l->oldest ? l->oldest->sent_ms : 0;
+    return l->pipeline.oldest ? l->pipeline.oldest->sent_ms : 0;
 }
 
 /* --- in --------------------------------------------------------------------------------------- */
@@ -418,11 +365,11 @@ static void come_up(struct link *l)
 
 static void greet(struct link *l)
 {
-    if (!greeting_next(&l->greeting, &l->out)) {
+    if (!greeting_next(&l->greeting, &l->pipeline.out)) {
         come_up(l);
         return;
     }
-    if (l->out.failed) {
+    if (l->pipeline.out.failed) {
         lose(l, "a script or password is too long to be sent");
         return;
     }
@@ -448,30 +395,24 @@ static void take_greeting(struct link *l, const struct reply *r)
 {
     char why[REDIS_WHY_BYTES];
 
-    if (l->out.len > 0) {
+    if (pipeline_unwritten(&l->pipeline).len > 0) {
         take_unasked(l, r);
     } else if (!greeting_answered(&l->greeting, r, why)) {
         lose(l, why);
     } else {
-        if (l->out.data)
-            explicit_bzero(l->out.data, l->out.cap); /* AUTH is over */
+        pipeline_drop_bytes(&l->pipeline); /* AUTH may have been in there */
         greet(l);
     }
 }
 
 static void take_answer(struct link *l, const struct reply *r)
 {
-    struct link_request *q = l->oldest;
+    struct link_request *q = pipeline_take(&l->pipeline);
 
-    if (!q || l->pending_bytes - q->bytes < l->out.len - l->written) {
+    if (q)
+        q->done(q, ERR_OK, r);
+    else
         take_unasked(l, r);
-        return;
-    }
-    l->oldest = q->next;
-    if (!l->oldest)
-        l->newest = &l->oldest;
-    l->pending_bytes -= q->bytes;
-    q->done(q, ERR_OK, r);
 }
 
 static void take_reply(struct link *l, const struct reply *r)
@@ -560,7 +501,7 @@ static void wire_ready(struct wire *w)
 {
     struct link *l = container_of(w, struct link, wire);
 
-    if (read_some(l) && l->written < l->out.len)
+    if (read_some(l) && pipeline_unwritten(&l->pipeline).len > 0)
         mark_dirty(l);
 }
 
