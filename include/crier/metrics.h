@@ -43,7 +43,16 @@
     X(M_BAD_TOO_LARGE, "crier_refused_total", "reason=\"too_large\"", "counter", "")             \
     X(M_BAD_COMMAND, "crier_refused_total", "reason=\"command\"", "counter", "")                 \
     X(M_BAD_WS, "crier_refused_total", "reason=\"websocket_protocol\"", "counter", "")           \
-    X(M_BAD_OVERLOAD, "crier_refused_total", "reason=\"overload\"", "counter", "")
+    X(M_BAD_OVERLOAD, "crier_refused_total", "reason=\"overload\"", "counter", "")               \
+    X(M_REDIS_UP, "crier_redis_up", "", "gauge",                                                 \
+      "Redis servers that deliver: what is published there comes back.")                         \
+    X(M_REDIS_RTT, "crier_redis_probe_rtt_ms", "", "gauge",                                      \
+      "Round trip of the last probe through publish and subscribe, of the slowest server.")      \
+    X(M_REDIS_RECONNECTS, "crier_redis_reconnects_total", "", "counter",                         \
+      "Links to Redis that were lost and are back.")                                             \
+    X(M_REDIS_ERRORS, "crier_redis_errors_total", "", "counter", "Error replies of Redis.")      \
+    X(M_REDIS_REDIRECTS, "crier_redis_redirects_total", "", "counter",                           \
+      "Commands and subscriptions that a Redis Cluster sent to another node.")
 
 enum metric {
 #define METRICS_ENUM(id, name, labels, type, help) id,

@@ -75,6 +75,7 @@ struct redis_sub {
     struct map_node node; /* redis's own, as the rest */
     struct list in_node;
     struct redis_node *at;
+    uint32_t asked; /* number of the SUBSCRIBE on its way */
     uint8_t state;
     struct slice channel; /* set by the caller: name in Redis, must not change while subscribed */
 };
@@ -142,10 +143,10 @@ struct redis_call {
     /* redis's own */
     struct list waiting;
     struct redis_node *at;
-    uint64_t since_ms;
+    uint64_t due_ms;
     size_t bytes;
+    uint16_t slot;
     uint8_t attempts;
-    uint8_t state;
 };
 /* Commands with the same key are carried out in the order of submitting, but for redirections. */
 void redis_submit(struct redis *r, struct redis_call *c);
