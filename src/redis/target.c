@@ -70,14 +70,10 @@ static void wipe_free(char *secret)
     free(secret);
 }
 
-/* NULL when there is nothing. */
 static enum err decode(const struct reading *r, struct slice s, const char *expected, char **out)
 {
     struct buf b;
 
-    *out = NULL;
-    if (s.len == 0)
-        return ERR_OK;
     buf_init(&b, s.len);
     BUG_ON(buf_reserve(&b, s.len) != ERR_OK);
     if (percent_decode(s, false, &b) != ERR_OK || memchr(b.data, '\0', b.len)) {
@@ -88,6 +84,17 @@ static enum err decode(const struct reading *r, struct slice s, const char *expe
     b.data[b.len] = '\0'; /* buf's memory is one byte larger than cap */
     *out = b.data;
     return ERR_OK;
+}
+
+/* Empty is absent. */
+static enum err decode_user(const struct reading *r, struct slice s, char **out)
+{
+    return s.len ? decode(r, s, "user: bad percent-escape (% itself is %25)", out) : ERR_OK;
+}
+
+static enum err decode_password(const struct reading *r, struct slice s, char **out)
+{
+    return s.len ? decode(r, s, "password: bad percent-escape (% itself is %25)", out) : ERR_OK;
 }
 
 static enum err parse_credentials(const struct reading *r, struct slice userinfo, char **user,
@@ -101,10 +108,8 @@ static enum err parse_credentials(const struct reading *r, struct slice userinfo
         return fault(r, ERR_SYNTAX, "more than one @ (within a password it is written %40)");
     if (!slice_split(&rest, ':', &name))
         name = SLICE_NONE;
-    enum err e = decode(r, name, "user: bad percent-escape (% itself is %25)", user);
-    if (e == ERR_OK && rest.ptr)
-        e = decode(r, rest, "password: bad percent-escape (% itself is %25)", password);
-    return e;
+    enum err e = decode_user(r, name, user);
+    return e == ERR_OK ? decode_password(r, rest, password) : e;
 }
 
 static enum err parse_db(const struct reading *r, struct slice s, uint32_t *db)
@@ -304,10 +309,9 @@ static enum err parse_hosts(const struct reading *r, uint16_t port, struct slice
         e->tls = r->scheme->tls;
         enum err bad = parse_host(r, host, port, e);
         if (bad == ERR_OK)
-            bad = decode(r, user, "user: bad percent-escape (% itself is %25)", &e->user);
+            bad = decode_user(r, user, &e->user);
         if (bad == ERR_OK)
-            bad =
-                decode(r, password, "password: bad percent-escape (% itself is %25)", &e->password);
+            bad = decode_password(r, password, &e->password);
         if (bad != ERR_OK)
             return bad;
     }
