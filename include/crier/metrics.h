@@ -51,6 +51,12 @@
     X(M_REDIS_RECONNECTS, "crier_redis_reconnects_total", "", "counter",                         \
       "Links to Redis that were lost and are back.")                                             \
     X(M_REDIS_ERRORS, "crier_redis_errors_total", "", "counter", "Error replies of Redis.")      \
+    X(M_REDIS_RANGE_READS, "crier_redis_range_reads_total", "", "counter",                       \
+      "Runs of history read from Redis.")                                                        \
+    X(M_REDIS_REPAIRS, "crier_redis_repairs_total", "", "counter",                               \
+      "Times a channel was read again because something may have been missed.")                  \
+    X(M_REDIS_BAD_RECORDS, "crier_redis_bad_records_total", "", "counter",                       \
+      "Entries or messages in Redis that are not crier's.")                                      \
     X(M_REDIS_REDIRECTS, "crier_redis_redirects_total", "", "counter",                           \
       "Commands and subscriptions that a Redis Cluster sent to another node.")
 

@@ -33,6 +33,8 @@ struct backend_ops {
      * after the leave; a backend may linger over the latter. While on, all messages of the channel
      * are given to bus_ordered; otherwise they may be. */
     void (*interest)(struct backend *be, struct slice channel, uint64_t hash, bool on);
+    /* Somebody joined or left: n listen now. Between interest on and off. NULL: not wanted. */
+    void (*subscribers)(struct backend *be, struct slice channel, uint64_t hash, uint32_t n);
     /* Orders op->msg: msg_order, bus_ordered, then bus_answer, so a publisher that listens hears
      * its message before the answer. ERR_CONFLICT, ERR_UNAVAILABLE, ERR_NOMEM. */
     void (*publish)(struct backend *be, struct bus_publish *op);
@@ -40,9 +42,10 @@ struct backend_ops {
     void (*catch_up)(struct backend *be, struct bus_op *op, struct slice channel,
                      struct catch_up *cu, bool reverse);
     void (*clear)(struct backend *be, struct bus_clear *op);
-    /* Fills `messages` and `head` of n channels by their names; the array lies within `op`. */
-    void (*describe)(struct backend *be, struct bus_op *op, struct bus_channel_info *info,
-                     uint32_t n);
+    /* Fills `messages` and `head` of the channels of the op by their names, and adds subscribers
+     * (and for `channels` also channels) that other processes have. Their own are there already. */
+    void (*channels)(struct backend *be, struct bus_channels *op);
+    void (*channel)(struct backend *be, struct bus_channel_get *op);
 };
 
 /* First member of every backend. */

@@ -80,7 +80,7 @@ static void handle_channels(struct bus *b, struct bus_op *op)
 {
     struct bus_channels *c = container_of(op, struct bus_channels, op);
     listing_fill(b, c);
-    b->be->ops->describe(b->be, op, c->info, c->count);
+    b->be->ops->channels(b->be, c);
 }
 
 static void handle_channel_get(struct bus *b, struct bus_op *op)
@@ -90,7 +90,7 @@ static void handle_channel_get(struct bus *b, struct bus_op *op)
     const struct interest *i = interest_get(b, channel, hash_bytes(channel));
     c->info.name = slice_dup(channel);
     c->info.subscribers = i ? i->subscribers : 0;
-    b->be->ops->describe(b->be, op, &c->info, 1);
+    b->be->ops->channel(b->be, c);
 }
 
 static void handle_presence(struct bus *b, struct bus_op *op)

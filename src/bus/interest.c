@@ -52,6 +52,12 @@ static struct interest *interest_new(struct bus *b, struct slice channel)
     return i;
 }
 
+static void tell_subscribers(struct bus *b, const struct interest *i)
+{
+    if (b->be->ops->subscribers)
+        b->be->ops->subscribers(b->be, i->channel, i->node.hash, i->subscribers);
+}
+
 struct interest *interest_add(struct bus *b, struct slice channel, unsigned port)
 {
     const uint64_t hash = hash_bytes(channel);
@@ -64,6 +70,7 @@ struct interest *interest_add(struct bus *b, struct slice channel, unsigned port
     i->ports |= UINT64_C(1) << port;
     if (first)
         b->be->ops->interest(b->be, channel, hash, true);
+    tell_subscribers(b, i);
     return i;
 }
 
@@ -73,6 +80,7 @@ bool interest_drop(struct bus *b, struct interest *i, unsigned port)
     i->subscribers--;
     if (--i->count[port] == 0)
         i->ports &= ~(UINT64_C(1) << port);
+    tell_subscribers(b, i);
     if (i->subscribers > 0)
         return true;
     BUG_ON(!list_is_empty(&i->members)); /* left for another client than it joined for */

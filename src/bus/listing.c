@@ -86,6 +86,7 @@ void listing_fill(struct bus *b, struct bus_channels *op)
     struct heap h = {.limit = op->limit < LIMIT_MAX ? op->limit : LIMIT_MAX};
     if (h.limit == 0)
         h.limit = 1;
+    op->limit = h.limit;
     h.item = bus_alloc(h.limit * sizeof(struct interest *));
     for (struct map_node *n = NULL; (n = map_next(&b->interests, n));) {
         const struct interest *i = container_of(n, struct interest, node);

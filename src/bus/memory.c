@@ -215,18 +215,26 @@ static void memory_clear(struct backend *be, struct bus_clear *op)
     bus_answer(be->bus, &op->op);
 }
 
-static void memory_describe(struct backend *be, struct bus_op *op, struct bus_channel_info *info,
-                            uint32_t n)
+static void describe(const struct memory *mem, struct bus_channel_info *info)
 {
-    const struct memory *mem = of_backend(be);
-    for (uint32_t i = 0; i < n; i++) {
-        struct slice name = slice_str(info[i].name);
-        uint64_t hash = hash_bytes(name);
-        const struct channel *c = channel_get(mem, name, hash);
-        info[i].messages = c ? c->tail.count : 0;
-        info[i].head = c ? c->tail.head : resting_position(mem, hash);
-    }
-    bus_answer(be->bus, op);
+    struct slice name = slice_str(info->name);
+    uint64_t hash = hash_bytes(name);
+    const struct channel *c = channel_get(mem, name, hash);
+    info->messages = c ? c->tail.count : 0;
+    info->head = c ? c->tail.head : resting_position(mem, hash);
+}
+
+static void memory_channels(struct backend *be, struct bus_channels *op)
+{
+    for (uint32_t i = 0; i < op->count; i++)
+        describe(of_backend(be), &op->info[i]);
+    bus_answer(be->bus, &op->op);
+}
+
+static void memory_channel(struct backend *be, struct bus_channel_get *op)
+{
+    describe(of_backend(be), &op->info);
+    bus_answer(be->bus, &op->op);
 }
 
 static enum err memory_attach(struct backend *be, struct loop *l)
@@ -261,7 +269,8 @@ enum err bus_new_memory(const struct ns_table *ns, struct bus **out)
         .publish = memory_publish,
         .catch_up = memory_catch_up,
         .clear = memory_clear,
-        .describe = memory_describe,
+        .channels = memory_channels,
+        .channel = memory_channel,
     };
     struct memory *mem = calloc(1, sizeof *mem);
     if (!mem)

@@ -1,0 +1,199 @@
+/* redis_scripts.c - what the Redis bus has carried out atomically, in Lua.
+ *
+ * The order of a channel survives what the server survives. Two things can go wrong with it, and
+ * both are seen here: META is gone (flush, eviction, age) and an order begins anew in another
+ * epoch; or `server` is not the one that wrote last (restart, failover, moved slot), and the
+ * messages the old one may have had beyond ours must not be confused with those that come: another
+ * epoch goes on counting, and `line` remembers where the old one ended.
+ *
+ * The common case is five calls (HMGET, TIME, XADD, HSET, PUBLISH); ages are looked after now and
+ * then (`care`), so what is older than it should be may stand in a stream for an eighth of that age
+ * and is left out by who reads.
+ */
+#include "redis_scripts.h"
+
+/* How many of the first `n` entries are older than `age`; entries say their own time. */
+#define LUA_COUNT_OLD                                                            \
+    "local function old(stream, now, age)\n"                                     \
+    "  local n, from = 0, '-'\n"                                                 \
+    "  while true do\n"                                                          \
+    "    local step = n == 0 and 1 or 100\n"                                     \
+    "    local found = redis.call('XRANGE', stream, from, '+', 'COUNT', step)\n" \
+    "    for _, entry in ipairs(found) do\n"                                     \
+    "      local time = string.match(entry[2][2], '^%d+ %d+ (%d+)')\n"           \
+    "      if time and tonumber(time) + age > now then return n end\n"           \
+    "      n = n + 1\n"                                                          \
+    "      from = string.match(entry[1], '^(%d+)')\n"                            \
+    "      from = string.format('%.0f', tonumber(from) + 1)\n"                   \
+    "    end\n"                                                                  \
+    "    if #found < step then return n end\n"                                   \
+    "  end\n"                                                                    \
+    "end\n"
+
+#define LUA_NOW                          \
+    "local clock = redis.call('TIME')\n" \
+    "local now = clock[1] * 1000 + math.floor(clock[2] / 1000)\n"
+
+/* clang-format off */
+struct redis_script script_publish = {.text =
+    LUA_COUNT_OLD
+    "local meta, stream, seen = KEYS[1], KEYS[2], KEYS[3]\n"
+    "local server, fresh, keep, age, rest = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])\n"
+    "if seen then\n"
+    "  local was = redis.call('GET', seen)\n"
+    "  if was then\n"
+    "    local digest, at = string.match(was, '^(%S+) (.+)$')\n"
+    "    if digest ~= ARGV[9] then return 'conflict' end\n"
+    "    return 'repeated ' .. at\n"
+    "  end\n"
+    "end\n"
+    "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'time', 'server', 'care')\n"
+    LUA_NOW
+    "local epoch, offset, time, care = m[1], tonumber(m[2] or nil), tonumber(m[3] or 0), tonumber(m[5] or 0)\n"
+    "local before = epoch\n"
+    "if not epoch or not offset then\n"
+    "  redis.call('DEL', meta, stream)\n"
+    "  epoch, before, offset, time, care = fresh, fresh, 0, 0, 0\n"
+    "  redis.call('HSET', meta, 'epoch', epoch, 'server', server)\n"
+    "elseif m[4] ~= server then\n"
+    "  local line = (redis.call('HGET', meta, 'line') or '') .. epoch .. ':' .. m[2] .. ' '\n"
+    "  local _, n = string.gsub(line, ' ', ' ')\n"
+    "  while n > 32 do\n"
+    "    line = string.gsub(line, '^%S+ ', '', 1)\n"
+    "    n = n - 1\n"
+    "  end\n"
+    "  epoch = fresh\n"
+    "  redis.call('HSET', meta, 'epoch', epoch, 'server', server, 'line', line)\n"
+    "end\n"
+    "if time < now then time = now end\n"
+    "offset = offset + 1\n"
+    "local at = epoch .. ' ' .. string.format('%.0f', offset)\n"
+    "local head = at .. ' ' .. string.format('%.0f', time) .. ' ' .. before\n"
+    "local text = head .. ' ' .. ARGV[8]\n"
+    "if keep > 0 and age > 0 then\n"
+    "  local added = redis.pcall('XADD', stream, 'MAXLEN', keep, string.format('%.0f-0', offset), 'm', text)\n"
+    "  if type(added) == 'table' and added.err then\n"
+    "    if not string.find(added.err, 'smaller') then return redis.error_reply(added.err) end\n"
+    "    redis.call('DEL', meta, stream)\n"
+    "    return 'again'\n"
+    "  end\n"
+    "end\n"
+    "redis.call('HSET', meta, 'offset', string.format('%.0f', offset), 'time', string.format('%.0f', time))\n"
+    "local span = math.floor(math.min(age > 0 and age or rest, rest) / 8)\n"
+    "if now >= care or care > now + span then\n"
+    "  if keep > 0 and age > 0 then\n"
+    "    local n = old(stream, now, age)\n"
+    "    if n > 0 then redis.call('XTRIM', stream, 'MAXLEN', redis.call('XLEN', stream) - n) end\n"
+    "    redis.call('PEXPIRE', stream, string.format('%.0f', age + 2 * span + 1000))\n"
+    "  end\n"
+    "  redis.call('HSET', meta, 'care', string.format('%.0f', now + span))\n"
+    "  redis.call('PEXPIRE', meta, ARGV[5])\n"
+    "end\n"
+    "if seen then redis.call('SET', seen, ARGV[9] .. ' ' .. at, 'PX', ARGV[10]) end\n"
+    "redis.call(ARGV[6], ARGV[7], text)\n"
+    "return head\n"};
+
+struct redis_script script_read = {.text =
+    "local meta, stream = KEYS[1], KEYS[2]\n"
+    LUA_NOW
+    "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'line')\n"
+    "local found = {}\n"
+    "if not m[1] or not m[2] then\n"
+    "  redis.call('DEL', meta, stream)\n"
+    "  redis.call('HSET', meta, 'epoch', ARGV[2], 'offset', 0, 'server', ARGV[1])\n"
+    "  redis.call('PEXPIRE', meta, ARGV[3])\n"
+    "  m = {ARGV[2], '0', ''}\n"
+    "elseif ARGV[4] == 'f' then\n"
+    "  found = redis.call('XRANGE', stream, ARGV[5], '+', 'COUNT', ARGV[6])\n"
+    "elseif ARGV[4] == 'b' then\n"
+    "  found = redis.call('XREVRANGE', stream, ARGV[5], '-', 'COUNT', ARGV[6])\n"
+    "end\n"
+    "return {m[1], m[2], m[3] or '', string.format('%.0f', now), found}\n"};
+
+struct redis_script script_clear = {.text =
+    "local n = redis.call('XLEN', KEYS[2])\n"
+    "if n > 0 then\n"
+    "  redis.call('DEL', KEYS[2])\n"
+    "  redis.call('HDEL', KEYS[1], 'care')\n"
+    "  redis.call(ARGV[1], ARGV[2], 'clear ' .. (redis.call('HGET', KEYS[1], 'offset') or '0'))\n"
+    "end\n"
+    "return n\n"};
+
+struct redis_script script_describe = {.text =
+    LUA_COUNT_OLD
+    LUA_NOW
+    "local m = redis.call('HMGET', KEYS[1], 'epoch', 'offset')\n"
+    "if not m[1] or not m[2] then return {'0', '0', 0} end\n"
+    "local n = redis.call('XLEN', KEYS[2])\n"
+    "if n > 0 then n = n - old(KEYS[2], now, tonumber(ARGV[1])) end\n"
+    "return {m[1], m[2], n}\n"};
+
+struct redis_script script_tell = {.text =
+    "local names, counts, life = KEYS[1], KEYS[2], ARGV[1]\n"
+    "for i = 2, #ARGV, 2 do\n"
+    "  if ARGV[i + 1] == '0' then\n"
+    "    redis.call('ZREM', names, ARGV[i])\n"
+    "    redis.call('HDEL', counts, ARGV[i])\n"
+    "  else\n"
+    "    redis.call('ZADD', names, 0, ARGV[i])\n"
+    "    redis.call('HSET', counts, ARGV[i], ARGV[i + 1])\n"
+    "  end\n"
+    "end\n"
+    "redis.call('PEXPIRE', names, life)\n"
+    "redis.call('PEXPIRE', counts, life)\n"
+    "return #ARGV\n"};
+
+struct redis_script script_beat = {.text =
+    LUA_NOW
+    "local id, life, forget = ARGV[1], ARGV[2], ARGV[3]\n"
+    "redis.call('ZADD', KEYS[1], string.format('%.0f', now), id)\n"
+    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - life))\n"
+    "redis.call('PEXPIRE', KEYS[1], life)\n"
+    "if forget == '1' then redis.call('DEL', KEYS[2], KEYS[3]) end\n"
+    "redis.call('PEXPIRE', KEYS[2], life)\n"
+    "redis.call('PEXPIRE', KEYS[3], life)\n"
+    "return redis.call('HLEN', KEYS[3])\n"};
+
+/* In Cluster all keys made here are in the slot of KEYS[1], by the same hash tag. */
+#define LUA_OTHERS                                                                           \
+    LUA_NOW                                                                                  \
+    "local base, own, alive = ARGV[1], ARGV[2], ARGV[3]\n"                                   \
+    "local others = {}\n"                                                                    \
+    "for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], "                              \
+    "string.format('(%.0f', now - alive), '+inf')) do\n"                                     \
+    "  if id ~= own then others[#others + 1] = id end\n"                                     \
+    "end\n"                                                                                  \
+    "local function count(name)\n"                                                           \
+    "  local n = 0\n"                                                                        \
+    "  for _, id in ipairs(others) do\n"                                                     \
+    "    n = n + tonumber(redis.call('HGET', base .. ':counts:' .. id, name) or 0)\n"        \
+    "  end\n"                                                                                \
+    "  return n\n"                                                                           \
+    "end\n"
+
+struct redis_script script_list = {.text =
+    LUA_OTHERS
+    "local known, out = {}, {}\n"
+    "for _, id in ipairs(others) do\n"
+    "  for _, name in ipairs(redis.call('ZRANGEBYLEX', base .. ':names:' .. id, ARGV[4], ARGV[5], 'LIMIT', 0, ARGV[6])) do\n"
+    "    if not known[name] then\n"
+    "      known[name] = true\n"
+    "      out[#out + 1] = name\n"
+    "      out[#out + 1] = count(name)\n"
+    "    end\n"
+    "  end\n"
+    "end\n"
+    "return out\n"};
+
+struct redis_script script_count = {.text =
+    LUA_OTHERS
+    "local out = {}\n"
+    "for i = 4, #ARGV do out[#out + 1] = count(ARGV[i]) end\n"
+    "return out\n"};
+/* clang-format on */
+
+struct redis_script *const redis_scripts[] = {
+    &script_publish, &script_read, &script_clear, &script_describe,
+    &script_tell,    &script_beat, &script_list,  &script_count,
+};
+const size_t n_redis_scripts = sizeof redis_scripts / sizeof redis_scripts[0];

@@ -1,0 +1,40 @@
+/* redis_scripts.h - what the Redis bus has carried out atomically, in Lua. */
+#ifndef CRIER_BUS_REDIS_SCRIPTS_H
+#define CRIER_BUS_REDIS_SCRIPTS_H
+
+#include "crier/redis.h"
+
+/* Keys of a channel: META (hash: epoch, offset, time, server, line, care), STREAM (entry OFFSET-0
+ * with one field m, a record) and one key per idempotency key. Times in ms.
+ *
+ * publish  KEYS META STREAM [IDEMPOTENCY]
+ *          ARGV server, epoch to begin with, messages kept, their age, age of META, publish verb,
+ *               pub/sub channel, body, [digest of the payload, age of IDEMPOTENCY]
+ *          "EPOCH OFFSET TIME PREVIOUS", "repeated EPOCH OFFSET", "conflict", or "again" (what was
+ *          there made no sense and was removed)
+ * read     KEYS META STREAM
+ *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count
+ *          [epoch, offset, line, now, entries]; makes an order where there is none
+ * clear    KEYS META STREAM   ARGV publish verb, pub/sub channel     number of messages removed
+ * describe KEYS META STREAM   ARGV age     [epoch, offset, number of messages kept], epoch 0: none
+ *
+ * Who is where; INSTANCES is a sorted set (instance by its last sign of life), and every instance
+ * has NAMES (sorted set of its occupied channels) and COUNTS (hash of their subscribers):
+ *
+ * tell     KEYS NAMES COUNTS             ARGV life, name, subscribers, name, subscribers …
+ * beat     KEYS INSTANCES NAMES COUNTS   ARGV instance, life, forget    number of channels told
+ * list     KEYS INSTANCES                ARGV base, own instance, alive, min, max, limit
+ *          [name, subscribers, name, subscribers …] in no order: the first `limit` names of each
+ *          instance but the own one
+ * count    KEYS INSTANCES                ARGV base, own instance, alive, name …
+ *          [subscribers …], without the own instance
+ *
+ * base is the prefix of NAMES and COUNTS: BASE:names:INSTANCE, BASE:counts:INSTANCE.
+ */
+extern struct redis_script script_publish, script_read, script_clear, script_describe, script_tell,
+    script_beat, script_list, script_count;
+
+extern struct redis_script *const redis_scripts[];
+extern const size_t n_redis_scripts;
+
+#endif
