@@ -94,11 +94,11 @@ static void release_held(struct redis_node *n)
         call_send(n->r, n, c, CALL_PLAIN);
 }
 
-static void learn_again(struct redis *r, struct redis_node *n, struct redis_call *c)
+static void learn_again(struct redis *r, struct redis_node *n, struct redis_call *c, unsigned how)
 {
     if (n->relearned == 0)
         n->relearned = n->sent;
-    call_send(r, n, c, CALL_WITH_TEXT);
+    call_send(r, n, c, how | CALL_WITH_TEXT);
 }
 
 /* The server's state, not this command, is the reason. */
@@ -117,13 +117,14 @@ static void refused(struct redis *r, struct flight *f, const struct reply *reply
     enum error_kind kind = error_kind(reply_text(reply));
 
     if (kind == ERROR_NO_SCRIPT && c->script && !(f->how & CALL_WITH_TEXT)) {
-        learn_again(r, n, c);
+        learn_again(r, n, c, f->how);
         return;
     }
     if (kind == ERROR_REDIRECT && r->topology->redirect && r->topology->redirect(r, c, n, reply))
         return;
     metrics_inc(M_REDIS_ERRORS);
-    log_warn("redis_refused", "server=%s error=%s", n->name, log_quote(reply_text(reply)));
+    if (kind != ERROR_NOT_MASTER || !n->doom_why) /* once for all that were on their way */
+        log_warn("redis_refused", "server=%s error=%s", n->name, log_quote(reply_text(reply)));
     server_cannot(n, kind);
     call_finish(r, c, error_is_passing(kind) ? ERR_UNAVAILABLE : ERR_IO, reply);
 }

@@ -33,7 +33,9 @@ static struct slice sub_key(const struct map_node *node)
 
 static const struct topology_ops *topology_for(enum redis_mode mode)
 {
-    return mode == REDIS_SHARDS ? &shards_topology : NULL;
+    return mode == REDIS_SHARDS     ? &shards_topology
+           : mode == REDIS_SENTINEL ? &sentinel_topology
+                                    : NULL;
 }
 
 static const char *why_not(const struct redis *r)
