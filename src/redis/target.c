@@ -22,6 +22,7 @@
 #define MAX_URLS_BYTES ((size_t)64 * 1024)
 #define MAX_HOST_BYTES 253
 #define MAX_DB 0x7fffffff
+#define HINT "(/, ?, # and , within a password are percent-encoded)"
 #define PORT_REDIS 6379
 #define PORT_SENTINEL 26379
 
@@ -161,9 +162,7 @@ static enum err parse_host(const struct reading *r, struct slice s, uint16_t por
     if (decode(r, name, "host: bad percent-escape", &e->host) != ERR_OK)
         return ERR_SYNTAX;
     if (bracket ? !is_ipv6(e->host) : !is_name(e->host))
-        return fault(r, ERR_SYNTAX,
-                     "host: expected a name or an address (/, ?, # and , within a password are "
-                     "percent-encoded)");
+        return fault(r, ERR_SYNTAX, "host: expected a name or an address " HINT);
     if (rest.len && rest.ptr[0] != ':')
         return fault(r, ERR_SYNTAX, "host: expected : and a port after ]");
     if (rest.len) {
@@ -172,7 +171,7 @@ static enum err parse_host(const struct reading *r, struct slice s, uint16_t por
         if (bad == ERR_SYNTAX && memchr(digits.ptr, ':', digits.len))
             return fault(r, bad, "host: an IPv6 address stands in brackets");
         if (bad != ERR_OK || v == 0)
-            return fault(r, bad ? bad : ERR_RANGE, "port: expected a number from 1 to 65535");
+            return fault(r, bad ? bad : ERR_RANGE, "port: expected a number from 1 to 65535 " HINT);
     }
     e->port = (uint16_t)v;
     return ERR_OK;
