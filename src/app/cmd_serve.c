@@ -11,6 +11,7 @@
 #include "crier/config.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
+#include "crier/redis.h"
 #include "crier/rnd.h"
 #include "crier/sock.h"
 #include "crier/version.h"
@@ -27,12 +28,15 @@ extern char **environ;
 #define BACKLOG 4096
 #define BUS_LETTERS_PER_TURN 4096
 #define DESCRIPTORS_RESERVED 128 /* listeners, loops, files, and those just being turned away */
+#define URLS_MAX_BYTES 4096      /* of Redis, in the log */
 
 struct server {
     struct config config;
     struct ns_table ns;
     struct hub_options hub_options;
     struct http_shared shared;
+    struct redis_target *redis; /* NULL: the bus is in memory */
+    struct tls_ctx *redis_tls;  /* NULL: nothing there uses TLS */
     struct bus *bus;
     struct loop *bus_loop; /* of its own thread; NULL when a worker hosts the bus */
     pthread_t bus_thread;
@@ -128,6 +132,78 @@ static void set_options(struct server *s)
         s->n_workers = WORKERS_MAX;
 }
 
+/* --- Redis --- */
+
+static bool uses_tls(const struct redis_target *t)
+{
+    bool tls = t->mode == REDIS_SENTINEL && t->master.tls;
+    for (size_t i = 0; i < t->n; i++)
+        tls = tls || t->endpoint[i].tls;
+    return tls;
+}
+
+static const char *given(const char *path)
+{
+    return path[0] ? path : NULL;
+}
+
+static int configure_redis_tls(struct server *s)
+{
+    const struct config *c = &s->config;
+    const struct tls_client_options files = {.ca_file = given(c->redis_ca),
+                                             .cert_file = given(c->redis_cert),
+                                             .key_file = given(c->redis_key)};
+    bool files_given = files.ca_file || files.cert_file;
+    char why[TLS_WHY_BYTES];
+    if (!uses_tls(s->redis) && !files_given)
+        return EXIT_DONE;
+    if (tls_client_new(&files, &s->redis_tls, why)) {
+        fprintf(stderr, "crier: TLS to Redis: %s\n", why);
+        return EXIT_USAGE;
+    }
+    if (!uses_tls(s->redis))
+        log_warn("redis_tls_unused", "reason=%s",
+                 log_quote(SLICE("no URL of Redis begins with rediss")));
+    return EXIT_DONE;
+}
+
+static int configure_redis(struct server *s)
+{
+    char why[REDIS_WHY_BYTES];
+    if (!s->config.redis[0])
+        return EXIT_DONE;
+    if (redis_target_parse(s->config.redis, &s->redis, why)) {
+        fprintf(stderr, "crier: --redis: %s\n", why);
+        return EXIT_USAGE;
+    }
+    return configure_redis_tls(s);
+}
+
+static enum err new_redis_bus(struct server *s)
+{
+    const struct config *c = &s->config;
+    const struct bus_redis_options o = {.target = s->redis,
+                                        .tls = s->redis_tls,
+                                        .prefix = c->redis_prefix,
+                                        .connect_timeout_ms = c->redis_connect_timeout_ms,
+                                        .command_timeout_ms = c->redis_timeout_ms,
+                                        .linger_ms = c->redis_linger_ms,
+                                        .max_reply_bytes = c->redis_max_reply_bytes,
+                                        .max_message_bytes = c->max_message_bytes};
+    static const char *const modes[] = {
+        [REDIS_SHARDS] = "shards", [REDIS_SENTINEL] = "sentinel", [REDIS_CLUSTER] = "cluster"};
+    struct buf urls;
+    buf_init(&urls, URLS_MAX_BYTES);
+    redis_target_text(s->redis, &urls);
+    log_info("bus", "kind=redis mode=%s url=%s prefix=%s",
+             s->redis->mode == REDIS_SHARDS && s->redis->n == 1 ? "single" : modes[s->redis->mode],
+             log_quote(buf_slice(&urls)), c->redis_prefix);
+    buf_release(&urls);
+    return bus_new_redis(&s->ns, &o, &s->bus);
+}
+
+/* --- start --- */
+
 static void raise_descriptors(struct server *s)
 {
     uint64_t limit = sock_raise_descriptor_limit();
@@ -139,17 +215,21 @@ static void raise_descriptors(struct server *s)
              (unsigned long long)clients);
 }
 
-/* --- start --- */
-
 static void *run_bus(void *arg)
 {
     loop_run(arg);
     return NULL;
 }
 
+static enum err new_memory_bus(struct server *s)
+{
+    log_info("bus", "kind=memory");
+    return bus_new_memory(&s->ns, &s->bus);
+}
+
 static enum err start_bus(struct server *s)
 {
-    enum err e = bus_new_memory(&s->ns, &s->bus);
+    enum err e = s->redis ? new_redis_bus(s) : new_memory_bus(s);
     s->shared.bus = s->bus;
     if (e || s->n_workers == 1)
         return e;
@@ -307,7 +387,14 @@ static int configure(struct server *s, int argc, char **argv)
             s->config.host);
         return EXIT_USAGE;
     }
-    return EXIT_DONE;
+    return configure_redis(s);
+}
+
+static void release(struct server *s)
+{
+    tls_ctx_free(s->redis_tls);
+    redis_target_free(s->redis);
+    config_release(&s->config);
 }
 
 int cmd_serve(int argc, char **argv)
@@ -316,6 +403,8 @@ int cmd_serve(int argc, char **argv)
     int code = configure(&s, argc, argv);
     if (!code)
         code = serve(&s);
-    config_release(&s.config);
+    /* What failed in the middle of its start may have threads, which read all this. */
+    if (code != EXIT_FAILED)
+        release(&s);
     return code;
 }
