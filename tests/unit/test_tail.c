@@ -41,11 +41,10 @@ struct want {
     bool complete;
 };
 
-static void expect_page(const struct tail *s, struct catch_up cu, bool reverse, struct want w)
+static void expect(const struct tail *s, struct catch_up cu, bool reverse, struct want w)
 {
     assert_int_equal(tail_catch_up(s, &cu, reverse), ERR_OK);
     assert_int_equal(cu.gap, w.gap);
-    assert_int_equal(cu.start.epoch, s->head.epoch);
     assert_int_equal(cu.start.offset, w.start);
     assert_int_equal(cu.head.offset, s->head.offset);
     assert_int_equal(cu.complete, w.complete);
@@ -57,6 +56,17 @@ static void expect_page(const struct tail *s, struct catch_up cu, bool reverse, 
     }
     if (cu.gap == GAP_EXPIRED)
         assert_int_equal(cu.lost_to.offset, w.start);
+    free(cu.msgs);
+}
+
+/* Where there is one epoch only. */
+static void expect_page(const struct tail *s, struct catch_up cu, bool reverse, struct want w)
+{
+    expect(s, cu, reverse, w);
+    assert_int_equal(tail_catch_up(s, &cu, reverse), ERR_OK);
+    assert_int_equal(cu.start.epoch, s->head.epoch);
+    for (uint32_t i = 0; i < cu.count; i++)
+        msg_unref(cu.msgs[i]);
     free(cu.msgs);
 }
 
@@ -165,6 +175,65 @@ static void test_every_gap_and_none(void **state)
     expect_page(&s, last(2), false, (struct want){GAP_NONE, 18, 19, 20, true});
     expect_page(&s, last(UINT32_MAX), false, (struct want){GAP_NONE, 15, 16, 20, true});
     tail_release(&s);
+}
+
+/* 16..18 in EPOCH, 19..20 in EPOCH + 1: a server went and came back with all it had. */
+static void test_an_order_goes_on_in_another_epoch(void **state)
+{
+    (void)state;
+    struct tail s = tail_at(10);
+    append(&s, 5, 8, 1);
+    tail_new_epoch(&s, EPOCH + 1);
+    append(&s, 5, 2, 1);
+    assert_int_equal(s.count, 5);
+    const struct {
+        struct catch_up from;
+        struct want want;
+        uint32_t epoch; /* of the start */
+    } cases[] = {
+        {since(EPOCH, 17), {GAP_NONE, 17, 18, 20, true}, EPOCH},
+        {since(EPOCH, 18), {GAP_NONE, 18, 19, 20, true}, EPOCH},
+        {since(EPOCH + 1, 19), {GAP_NONE, 19, 20, 20, true}, EPOCH + 1},
+        {since(EPOCH + 1, 20), {GAP_NONE, 20, 0, 0, true}, EPOCH + 1},
+        /* had messages of the old epoch that the new one does not know: they part at 18 */
+        {since(EPOCH, 19), {GAP_EPOCH, 18, 19, 20, true}, EPOCH},
+        {since(EPOCH, 25), {GAP_EPOCH, 18, 19, 20, true}, EPOCH},
+        {since(EPOCH + 1, 21), {GAP_AHEAD, 20, 0, 0, true}, EPOCH + 1},
+        {since(EPOCH, 3), {GAP_EXPIRED, 15, 16, 20, true}, EPOCH},
+        {since(EPOCH + 2, 19), {GAP_EPOCH, 15, 16, 20, true}, EPOCH},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct catch_up cu = cases[i].from;
+        assert_int_equal(tail_catch_up(&s, &cu, false), ERR_OK);
+        assert_int_equal(cu.start.epoch, cases[i].epoch);
+        for (uint32_t k = 0; k < cu.count; k++)
+            msg_unref(cu.msgs[k]);
+        free(cu.msgs);
+        expect(&s, cases[i].from, false, cases[i].want);
+    }
+    tail_release(&s);
+}
+
+static void test_what_is_older_is_put_before(void **state)
+{
+    (void)state;
+    struct tail s = tail_at(20), other = tail_at(10);
+    append(&s, 100, 1, 1);      /* 21 */
+    append(&other, 100, 10, 1); /* 11..20 */
+    for (uint64_t offset = 20; offset > 10; offset--) {
+        struct catch_up cu = since(EPOCH, offset - 1);
+        assert_int_equal(tail_catch_up(&other, &cu, false), ERR_OK);
+        assert_true(tail_prepend(&s, cu.msgs[0], offset));
+        for (uint32_t k = 0; k < cu.count; k++)
+            msg_unref(cu.msgs[k]);
+        free(cu.msgs);
+    }
+    expect_page(&s, since(EPOCH, 10), false, (struct want){GAP_NONE, 10, 11, 21, true});
+    assert_int_equal(tail_oldest_ms(&s), 11);
+    append(&s, 100, 3, 1);
+    expect_page(&s, last(14), false, (struct want){GAP_NONE, 10, 11, 24, true});
+    tail_release(&s);
+    tail_release(&other);
 }
 
 static void test_gaps_when_nothing_is_kept(void **state)
@@ -355,6 +424,8 @@ int main(void)
         cmocka_unit_test(test_clear_keeps_the_head),
         cmocka_unit_test(test_a_hole_empties_the_tail),
         cmocka_unit_test(test_every_gap_and_none),
+        cmocka_unit_test(test_an_order_goes_on_in_another_epoch),
+        cmocka_unit_test(test_what_is_older_is_put_before),
         cmocka_unit_test(test_gaps_when_nothing_is_kept),
         cmocka_unit_test(test_pages_by_messages),
         cmocka_unit_test(test_pages_by_bytes),
