@@ -19,6 +19,7 @@
 
 #define COMMAND_OVERHEAD_BYTES 128 /* EVALSHA, the digest, lengths */
 #define ARG_OVERHEAD_BYTES 16
+#define SAME_REFUSAL_EVERY_MS 1000
 
 void call_finish(struct redis *r, struct redis_call *c, enum err e, const struct reply *reply)
 {
@@ -110,6 +111,18 @@ static void server_cannot(struct redis_node *n, enum error_kind kind)
         n->r->topology->look(n->r, n);
 }
 
+/* A pipeline of calls is refused for one reason: it is said once. */
+static void say_refused(struct redis_node *n, enum error_kind kind, struct slice text)
+{
+    uint64_t now = client_now_ms(n->r);
+
+    if (n->refused_kind == (int)kind && now - n->refused_ms < SAME_REFUSAL_EVERY_MS)
+        return;
+    n->refused_kind = (int)kind;
+    n->refused_ms = now;
+    log_warn("redis_refused", "server=%s error=%s", n->name, log_quote(text));
+}
+
 static void refused(struct redis *r, struct flight *f, const struct reply *reply)
 {
     struct redis_node *n = f->node;
@@ -123,8 +136,7 @@ static void refused(struct redis *r, struct flight *f, const struct reply *reply
     if (kind == ERROR_REDIRECT && r->topology->redirect && r->topology->redirect(r, c, n, reply))
         return;
     metrics_inc(M_REDIS_ERRORS);
-    if (kind != ERROR_NOT_MASTER || !n->doom_why) /* once for all that were on their way */
-        log_warn("redis_refused", "server=%s error=%s", n->name, log_quote(reply_text(reply)));
+    say_refused(n, kind, reply_text(reply));
     server_cannot(n, kind);
     call_finish(r, c, error_is_passing(kind) ? ERR_UNAVAILABLE : ERR_IO, reply);
 }

@@ -29,6 +29,11 @@ static uint64_t now_ms(const struct redis_node *n)
     return client_now_ms(n->r);
 }
 
+static bool is_in_cluster(const struct redis_node *n)
+{
+    return n->r->o.target->mode == REDIS_CLUSTER;
+}
+
 /* --- commands of the node's own, and flights of all --- */
 
 static void set_state(struct redis_node *n, enum node_state state);
@@ -101,8 +106,8 @@ static bool may_become(enum node_state from, enum node_state to)
 
 bool node_is_proven(const struct redis_node *n)
 {
-    return n->state == NODE_SERVING && !n->deaf_why && link_is_up(n->pushes) && n->proven_ms &&
-           now_ms(n) - n->proven_ms < REDIS_PROOF_MS;
+    return n->needed && n->state == NODE_SERVING && !n->deaf_why && !n->cluster_down &&
+           link_is_up(n->pushes) && n->proven_ms && now_ms(n) - n->proven_ms < REDIS_PROOF_MS;
 }
 
 const char *node_why_not(const struct redis_node *n)
@@ -113,6 +118,8 @@ const char *node_why_not(const struct redis_node *n)
         return "a Redis server is not connected";
     if (n->deaf_why || !link_is_up(n->pushes))
         return "a Redis server is not connected for subscriptions";
+    if (n->cluster_down)
+        return "the Redis Cluster says that it is down";
     return node_is_proven(n) ? NULL : "what is published to a Redis server does not come back";
 }
 
@@ -125,9 +132,12 @@ static void update_proven(struct redis_node *n)
     n->proven = proven;
     n->r->news = true;
     metrics_add(M_REDIS_UP, proven ? 1 : -1);
+    if (!proven && !n->closed)
+        n->r->topology->look(n->r, n);
     if (proven)
         log_info("redis_delivers", "server=%s rtt_ms=%" PRId64, n->name, n->rtt_ms);
-    else if (!n->closed && n->state == NODE_SERVING && link_is_up(n->pushes) && !n->deaf_why)
+    else if (!n->closed && n->needed && n->state == NODE_SERVING && link_is_up(n->pushes) &&
+             !n->deaf_why && !n->cluster_down)
         log_warn("redis_silent", "server=%s why=\"probes do not come back\"", n->name);
 }
 
@@ -281,7 +291,6 @@ void node_drop_probe(struct redis_node *n)
     redis_unsubscribe(n->r, &n->probe);
     free(n->probe_channel);
     n->probe_channel = NULL;
-    forget_proof(n);
 }
 
 /* The name is nobody else's: what is heard there was published by this client. */
@@ -346,7 +355,7 @@ static void advise(struct redis_node *n, const struct server_info *info)
     if (n->advised)
         return;
     n->advised = true;
-    advice_on_server(n->name, info, n->r->o.target->mode == REDIS_CLUSTER);
+    advice_on_server(n->name, info, is_in_cluster(n));
     if (info->has_aof && !info->aof)
         (void)send_words(n, ask, 3, save_points_told);
 }
@@ -368,7 +377,7 @@ static void take_info(struct redis_node *n, struct slice text)
     info_identity(&info, identity);
     snprintf(n->replid, sizeof n->replid, "%.*s", (int)info.replid.len, info.replid.ptr);
     n->blind = false;
-    n->sharded = n->r->o.target->mode == REDIS_CLUSTER && info.version >= INFO_VERSION(7, 0);
+    n->sharded = is_in_cluster(n) && info.version >= INFO_VERSION(7, 0);
     advise(n, &info);
     serve(n, identity);
 }
@@ -434,6 +443,35 @@ static void ask_role(struct redis_node *n)
         n->asking_role = send_words(n, ask, 2, role_told);
 }
 
+static void cluster_told(struct flight *f, enum err e, const struct reply *reply)
+{
+    struct redis_node *n = f->node;
+
+    flight_free(f);
+    n->asking_cluster = false;
+    if (e || n->state != NODE_SERVING || reply_kind(reply) != REPLY_STRING)
+        return;
+    struct slice text = reply_text(reply);
+    bool down = memmem(text.ptr, text.len, "cluster_state:fail", 18) != NULL;
+    if (down == n->cluster_down)
+        return;
+    n->cluster_down = down;
+    if (down)
+        log_warn("redis_cluster_down", "server=%s", n->name);
+    update_proven(n);
+    n->r->topology->look(n->r, n);
+}
+
+/* Probes pass through a node that refuses every command, in a part of the cluster that lost its
+ * majority. */
+static void ask_cluster(struct redis_node *n)
+{
+    static const struct slice ask[] = {{"CLUSTER", 7}, {"INFO", 4}};
+
+    if (is_in_cluster(n) && !n->asking_cluster)
+        n->asking_cluster = send_words(n, ask, 2, cluster_told);
+}
+
 /* --- the tick --- */
 
 static void watch_pushes(struct redis_node *n)
@@ -459,10 +497,12 @@ static void ticked(struct timer *t)
     if (n->state == NODE_SERVING) {
         send_probe(n);
         ask_role(n);
+        ask_cluster(n);
         watch_pushes(n);
     }
     if (!list_is_empty(&n->wanted))
         n->r->news = true;
+    update_proven(n);
     client_leave(n->r);
 }
 
@@ -476,7 +516,7 @@ static void commands_up(struct link *l)
     if (n->was_up)
         metrics_inc(M_REDIS_RECONNECTS);
     n->was_up = true;
-    n->asking_role = false;
+    n->asking_role = n->asking_cluster = n->cluster_down = false;
     link_hurry(n->pushes);
     ask_info(n);
     client_leave(n->r);

@@ -52,11 +52,12 @@ struct redis_node {
     const char *deaf_why;  /* set: the subscribe link must be */
     char identity[INFO_IDENTITY_BYTES];
     char replid[41];
-    bool blind;       /* INFO is forbidden */
-    bool sharded;     /* SPUBLISH, SSUBSCRIBE */
-    bool advised;     /* said once what is unwise about this server */
-    bool asking_role; /* INFO replication is on its way */
-    bool was_up;      /* commands were up before: the next time is a reconnect */
+    bool blind;          /* INFO is forbidden */
+    bool sharded;        /* SPUBLISH, SSUBSCRIBE */
+    bool advised;        /* said once what is unwise about this server */
+    bool asking_role;    /* INFO replication is on its way */
+    bool asking_cluster; /* CLUSTER INFO is */
+    bool was_up;         /* commands were up before: the next time is a reconnect */
     bool pushes_was_up;
     bool needed; /* readiness waits for it */
     bool proven; /* as counted in M_REDIS_UP */
@@ -64,6 +65,8 @@ struct redis_node {
     uint64_t sent, answered; /* numbers of flights */
     struct list held;        /* redis_call.waiting, until `answered` has reached relearned */
     uint64_t relearned;
+    int refused_kind; /* enum error_kind of the refusal that was logged last, and when */
+    uint64_t refused_ms;
 
     char *probe_channel; /* owned; NULL: none yet */
     struct redis_sub probe;
@@ -78,6 +81,10 @@ struct redis_node {
     struct acks acks;
     uint64_t ack_ms;        /* when the last one came, or the first of a queue was sent */
     uint64_t subs_retry_ms; /* none is asked for before */
+
+    size_t slots;      /* the cluster's: how many it owns */
+    uint64_t named_ms; /* the cluster's: when a redirection named it last */
+    bool cluster_down; /* it says that the cluster cannot serve */
 
     struct loop_corpse corpse;
 };

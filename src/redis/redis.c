@@ -33,9 +33,15 @@ static struct slice sub_key(const struct map_node *node)
 
 static const struct topology_ops *topology_for(enum redis_mode mode)
 {
-    return mode == REDIS_SHARDS     ? &shards_topology
-           : mode == REDIS_SENTINEL ? &sentinel_topology
-                                    : NULL;
+    switch (mode) {
+    case REDIS_SHARDS:
+        return &shards_topology;
+    case REDIS_SENTINEL:
+        return &sentinel_topology;
+    case REDIS_CLUSTER:
+        return &cluster_topology;
+    }
+    bug_at(__FILE__, __LINE__, "unknown mode");
 }
 
 static const char *why_not(const struct redis *r)
@@ -107,9 +113,8 @@ static bool turn_end(struct loop_hook *h)
 
 enum err redis_new(const struct redis_options *o, struct redis **out)
 {
-    if (!topology_for(o->target->mode))
-        return ERR_RANGE;
     struct redis *r = calloc(1, sizeof *r);
+
     if (!r)
         return ERR_NOMEM;
     r->o = *o;
