@@ -18,6 +18,7 @@
 #include "crier/rnd.h"
 #include "endpoint.h"
 #include "error.h"
+#include "probe.h"
 #include "ranges.h"
 
 #include <stdio.h>
@@ -114,7 +115,7 @@ static void aim_probe(struct redis *r, struct redis_node *n)
     char text[16];
 
     if (n->slots == 0) {
-        node_drop_probe(n);
+        probe_drop(n);
         return;
     }
     if (n->probe_channel && has_slot_of(r, n, n->probe.channel))
@@ -123,7 +124,7 @@ static void aim_probe(struct redis *r, struct redis_node *n)
     for (uint32_t i = 0; i < TAG_TRIES; i++) {
         snprintf(text, sizeof text, "%u", (unsigned)(start + i));
         if (has_slot_of(r, n, slice_str(text))) {
-            node_set_probe(n, slice_str(text));
+            probe_aim(n, slice_str(text));
             return;
         }
     }

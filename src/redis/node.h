@@ -44,7 +44,7 @@ struct redis_node {
     struct list in_client;
     struct redis_endpoint endpoint; /* owned */
     char *name;                     /* owned; for logs */
-    struct link *commands, *pushes; /* owned; NULL when closed */
+    struct link *commands, *pushes; /* owned */
     struct timer tick, proof_ends;
     enum node_state state;
     const char *unfit_why; /* constant text */
@@ -60,14 +60,16 @@ struct redis_node {
     bool was_up;         /* commands were up before: the next time is a reconnect */
     bool pushes_was_up;
     bool needed; /* readiness waits for it */
-    bool proven; /* as counted in M_REDIS_UP */
     bool closed;
+
+    /* call.c's */
     uint64_t sent, answered; /* numbers of flights */
     struct list held;        /* redis_call.waiting, until `answered` has reached relearned */
     uint64_t relearned;
     int refused_kind; /* enum error_kind of the refusal that was logged last, and when */
     uint64_t refused_ms;
 
+    /* probe.c's */
     char *probe_channel; /* owned; NULL: none yet */
     struct redis_sub probe;
     uint64_t probe_last, probe_heard; /* counters */
@@ -76,14 +78,17 @@ struct redis_node {
     uint64_t proven_ms;  /* when the newest probe that was heard was sent; 0 = none */
     uint64_t unheard_ms; /* since when one is answered and not heard; 0 = none is */
     int64_t rtt_ms;
+    bool proven; /* as counted in M_REDIS_UP */
 
+    /* subs.c's */
     struct list wanted, asked, on; /* redis_sub.in_node by state */
     struct acks acks;
     uint64_t ack_ms;        /* when the last one came, or the first of a queue was sent */
     uint64_t subs_retry_ms; /* none is asked for before */
 
-    size_t slots;      /* the cluster's: how many it owns */
-    uint64_t named_ms; /* the cluster's: when a redirection named it last */
+    /* of a cluster */
+    size_t slots;      /* how many it owns */
+    uint64_t named_ms; /* when a redirection named it last, or it lost its last slot */
     bool cluster_down; /* it says that the cluster cannot serve */
 
     struct loop_corpse corpse;
@@ -95,17 +100,12 @@ enum err node_new(struct redis *r, const struct redis_endpoint *e,
 /* Calls on their way are answered, subscriptions go elsewhere. Once. */
 void node_close(struct redis_node *n);
 bool node_takes_commands(const struct redis_node *n);
-bool node_is_proven(const struct redis_node *n);
-const char *node_why_not(const struct redis_node *n); /* constant text; NULL when proven */
-/* (Re)subscribes the probe to a channel with this hash tag; empty: without a tag. */
-void node_set_probe(struct redis_node *n, struct slice tag);
-void node_drop_probe(struct redis_node *n);
 /* The node cannot be right: both links are broken at the end of the turn. Constant text. */
 void node_doom(struct redis_node *n, const char *why);
 void node_deafen(struct redis_node *n, const char *why); /* the subscribe link alone */
 void node_break_doomed(struct redis_node *n);
-void node_heard(struct redis_node *n, struct slice payload); /* a probe */
-void node_probe_on(struct redis_node *n);                    /* the probe's subscription began */
+/* The one place where a state changes. */
+void node_set_state(struct redis_node *n, enum node_state state);
 
 /* ERR_LIMIT; ERR_UNAVAILABLE when the link is down. Takes f in any case: it is freed on errors. */
 enum err node_send(struct redis_node *n, struct flight *f, const struct slice *arg,

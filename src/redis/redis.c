@@ -7,6 +7,7 @@
 #include "client.h"
 #include "crier/codec.h"
 #include "node.h"
+#include "probe.h"
 
 #include <stdlib.h>
 
@@ -51,7 +52,7 @@ static const char *why_not(const struct redis *r)
     for (const struct list *it = r->nodes.next; !why && it != &r->nodes; it = it->next) {
         const struct redis_node *n = container_of(it, const struct redis_node, in_client);
         if (n->needed)
-            why = node_why_not(n);
+            why = probe_why_not(n);
     }
     return why;
 }

@@ -11,6 +11,7 @@
 #include "crier/log.h"
 #include "endpoint.h"
 #include "node.h"
+#include "probe.h"
 #include "scout.h"
 
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static void move_to(struct redis *r, struct slice host, uint16_t port)
     log_info("redis_master", "name=%s server=%s before=%s",
              log_quote(slice_str(r->o.target->master_name)), new->name, old ? old->name : "none");
     new->needed = true;
-    node_set_probe(new, SLICE_NONE);
+    probe_aim(new, SLICE_NONE);
     s->master = new;
     s->fit_ms = client_now_ms(r);
     subs_place_waiting(r);

@@ -6,6 +6,7 @@
 #include "shards.h"
 
 #include "node.h"
+#include "probe.h"
 #include "slot.h"
 
 #include <stdlib.h>
@@ -95,7 +96,7 @@ static enum err shards_start(struct redis *r)
         if (e)
             return e;
         set->node[i]->needed = true;
-        node_set_probe(set->node[i], SLICE_NONE);
+        probe_aim(set->node[i], SLICE_NONE);
     }
     set->running = true;
     subs_place_waiting(r);

@@ -18,6 +18,7 @@
 #include "crier/metrics.h"
 #include "error.h"
 #include "node.h"
+#include "probe.h"
 #include "slot.h"
 
 #define CHUNK 256
@@ -180,7 +181,7 @@ static void confirmed(struct redis_node *n, struct slice channel)
     list_push_back(&n->on, &s->in_node);
     s->state = SUB_ON;
     if (is_probe(s))
-        node_probe_on(n);
+        probe_is_on(n);
     else if (r->o.on.subscribed)
         r->o.on.subscribed(r->o.ctx, s);
 }
@@ -193,7 +194,7 @@ static void taken_away(struct redis_node *n, struct redis_sub *s)
     r->topology->look(r, NULL);
     if (is_probe(s)) {
         s->state = SUB_WANTED; /* nothing to take back at the server */
-        node_drop_probe(n);
+        probe_drop(n);
         return;
     }
     subs_place(r, s, n->sharded ? NULL : n);
@@ -225,7 +226,7 @@ static void fail_command(struct redis_node *n, bool moved)
         (void)pop_ack(n, &s);
         if (s && moved && is_probe(s)) {
             s->state = SUB_WANTED;
-            node_drop_probe(n);
+            probe_drop(n);
         } else if (s) {
             subs_place(r, s, moved ? NULL : n);
         }
@@ -271,7 +272,7 @@ static void heard(struct redis_node *n, struct slice channel, struct slice paylo
     if (!s || s->at != n || s->state != SUB_ON)
         return; /* left, and the server does not know yet */
     if (is_probe(s))
-        node_heard(n, payload);
+        probe_heard_back(n, payload);
     else
         r->o.on.message(r->o.ctx, s, payload);
 }
