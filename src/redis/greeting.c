@@ -113,11 +113,11 @@ static bool repeats(struct slice text, const char *secret)
 
 static bool refused(const struct greeting *g, const struct reply *r, char why[REDIS_WHY_BYTES])
 {
-    struct slice text = without_arguments(reply_text(r));
+    struct slice text = SLICE("an answer that is none");
 
-    if (reply_kind(r) != REPLY_ERROR)
-        text = SLICE("an answer that is none");
-    else if (repeats(text, g->endpoint->password))
+    if (reply_kind(r) == REPLY_ERROR)
+        text = without_arguments(reply_text(r));
+    if (repeats(text, g->endpoint->password))
         text = SLICE("an error that repeats the password");
     if (text.len > REDIS_WHY_BYTES / 2)
         text.len = REDIS_WHY_BYTES / 2;

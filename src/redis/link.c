@@ -31,6 +31,7 @@
 #define BACKOFF_LEAST_MS 10
 #define BACKOFF_MAX_SHIFT 16
 #define LASTED_MS LINK_BACKOFF_MAX_MS
+#define WHERE_MAX_BYTES 512
 #define SAME_WHY_EVERY_MS 60000
 
 enum link_state { LINK_DOWN, LINK_OPENING, LINK_GREETING, LINK_UP, LINK_CLOSED };
@@ -38,6 +39,7 @@ enum link_state { LINK_DOWN, LINK_OPENING, LINK_GREETING, LINK_UP, LINK_CLOSED }
 struct link {
     struct loop *loop; /* borrowed */
     struct link_options o;
+    struct buf where; /* the endpoint, for logs */
     enum link_state state;
     struct wire wire;
     struct greeting greeting;
@@ -95,6 +97,8 @@ enum err link_new(struct loop *loop, const struct link_options *o, struct link *
     list_init(&l->hook.node);
     l->hook.run = end_of_turn;
     pipeline_init(&l->pipeline, r->max_pending_bytes);
+    buf_init(&l->where, WHERE_MAX_BYTES);
+    redis_endpoint_text(o->endpoint, &l->where);
     l->corpse.free = free_link;
     *out = l;
     return ERR_OK;
@@ -138,7 +142,10 @@ void link_close(struct link *l)
 
 static void free_link(struct loop_corpse *c)
 {
-    free(container_of(c, struct link, corpse));
+    struct link *l = container_of(c, struct link, corpse);
+
+    buf_release(&l->where);
+    free(l);
 }
 
 void *link_ctx(const struct link *l)
@@ -156,26 +163,16 @@ static const char *kind_text(const struct link *l)
     return l->o.kind == LINK_COMMANDS ? "commands" : "subscribe";
 }
 
-/* `text` is for one call. */
-static const char *endpoint_text(const struct link *l, struct buf *text)
-{
-    buf_init(text, 512);
-    redis_endpoint_text(l->o.endpoint, text);
-    return log_quote(buf_slice(text));
-}
-
 /* A server that stays away is said once, and then once a minute. */
 static void log_down(struct link *l, bool was_up)
 {
     bool news = was_up || strcmp(l->why, l->logged_why) != 0 ||
                 now_ms(l) - l->logged_ms >= SAME_WHY_EVERY_MS;
-    struct buf text;
 
     if (!news)
         return;
-    log_warn("redis_link_down", "endpoint=%s kind=%s why=%s", endpoint_text(l, &text), kind_text(l),
-             log_quote(slice_str(l->why)));
-    buf_release(&text);
+    log_warn("redis_link_down", "endpoint=%s kind=%s why=%s", log_quote(buf_slice(&l->where)),
+             kind_text(l), log_quote(slice_str(l->why)));
     memcpy(l->logged_why, l->why, sizeof l->why);
     l->logged_ms = now_ms(l);
 }
@@ -352,14 +349,11 @@ uint64_t link_oldest_ms(const struct link *l)
 
 static void come_up(struct link *l)
 {
-    struct buf text;
-
     l->state = LINK_UP;
     l->up_since_ms = now_ms(l);
     l->logged_why[0] = '\0';
     timer_cancel(loop_timers(l->loop), &l->timer);
-    log_info("redis_link_up", "endpoint=%s kind=%s", endpoint_text(l, &text), kind_text(l));
-    buf_release(&text);
+    log_info("redis_link_up", "endpoint=%s kind=%s", log_quote(buf_slice(&l->where)), kind_text(l));
     l->o.ops->up(l);
 }
 
