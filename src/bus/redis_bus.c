@@ -125,8 +125,12 @@ static void on_lost(void *ctx, struct redis_sub *s)
 
 static void on_ready(void *ctx)
 {
-    const struct redis_bus *rb = ctx;
-    bus_set_ready(rb->be.bus, redis_ready(rb->redis) ? NULL : redis_why_not(rb->redis));
+    struct redis_bus *rb = ctx;
+    bool ready = redis_ready(rb->redis);
+    bus_set_ready(rb->be.bus, ready ? NULL : redis_why_not(rb->redis));
+    if (ready && !rb->ready)
+        witnesses_speak(rb);
+    rb->ready = ready;
 }
 
 /* --- time --- */
@@ -254,6 +258,7 @@ static void backend_free(struct backend *be)
     }
     map_release(&rb->channels);
     registry_free(rb->registry);
+    witnesses_free(rb->witnesses);
     redis_free(rb->redis);
     free(rb);
 }
@@ -280,7 +285,9 @@ static enum err open_client(struct redis_bus *rb)
     for (size_t i = 0; i < n_redis_scripts; i++)
         redis_script_init(redis_scripts[i]);
     enum err e = redis_new(&ro, &rb->redis);
-    return e ? e : registry_new(rb, &rb->registry);
+    if (!e)
+        e = registry_new(rb, &rb->registry);
+    return e ? e : witnesses_new(rb, &rb->witnesses);
 }
 
 static void init(struct redis_bus *rb)
@@ -324,6 +331,7 @@ enum err bus_new_redis(const struct ns_table *ns, const struct bus_redis_options
     if (e) {
         if (rb->redis)
             redis_free(rb->redis);
+        registry_free(rb->registry);
         free(rb);
         return e;
     }

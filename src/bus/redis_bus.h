@@ -6,6 +6,7 @@
  *   redis_history.c   reading without listening
  *   redis_range.c     what a read brings
  *   redis_publish.c   publishing, clearing, describing
+ *   redis_witness.c   what was acknowledged, so that nobody can forget it unnoticed
  *   redis_registry.c  who listens to what in all processes together
  *   redis_call.c      a script call with everything it says, and the names of keys
  *   redis_scripts.c   the Lua
@@ -27,6 +28,7 @@
 #define META_MS (24 * 3600 * UINT64_C(1000))
 
 struct registry;
+struct witnesses;
 
 struct redis_bus {
     struct backend be;
@@ -37,12 +39,14 @@ struct redis_bus {
     struct list lingering;        /* struct rchannel, the oldest first */
     struct list retry;            /* struct rchannel whose read failed */
     struct list waiters;          /* struct waiter, the oldest first */
+    struct witnesses *witnesses;  /* owned */
     struct registry *registry;    /* owned */
     struct timer tick;
     uint64_t swept_ms;
     uint64_t reads;          /* begun for listeners */
     uint32_t reply_messages; /* so many of the largest fit a reply */
     bool attached;
+    bool ready; /* as it was last told */
 };
 
 enum channel_state {
@@ -165,6 +169,16 @@ void redis_bus_clear(struct redis_bus *rb, struct bus_clear *op);
 /* Fills messages and head of n infos, then answers op. */
 void redis_bus_describe(struct redis_bus *rb, struct bus_op *op, struct bus_channel_info *info,
                         uint32_t n);
+
+/* --- what was given out --- */
+enum err witnesses_new(struct redis_bus *rb, struct witnesses **out) MUST_CHECK;
+void witnesses_free(struct witnesses *w); /* NULL is fine */
+/* This position was acknowledged to a publisher. */
+void witness_note(struct redis_bus *rb, struct slice channel, uint64_t hash, struct position pos);
+/* The newest of the channel; epoch 0: none is known. */
+struct position witness_get(struct redis_bus *rb, struct slice channel, uint64_t hash);
+/* Redis is back: says of every channel what was acknowledged. */
+void witnesses_speak(struct redis_bus *rb);
 
 /* --- registry --- */
 enum err registry_new(struct redis_bus *rb, struct registry **out) MUST_CHECK;

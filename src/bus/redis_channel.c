@@ -180,7 +180,8 @@ static bool is_next(const struct rchannel *c, struct position p, uint32_t previo
 static bool is_old(const struct rchannel *c, struct position p)
 {
     struct position common;
-    return tail_judge(&c->tail, p, &common) == GAP_NONE;
+    (void)tail_judge(&c->tail, p, &common);
+    return common.epoch && common.offset == p.offset;
 }
 
 static void buffer(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
@@ -204,6 +205,14 @@ static void buffer(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
     c->buffer[c->n_buffered++].previous_epoch = previous_epoch;
 }
 
+/* Something may have been missed: the truth is in the stream. */
+static void look_again(struct rchannel *c)
+{
+    metrics_inc(M_REDIS_REPAIRS);
+    c->state = CHANNEL_SYNCING;
+    read_pump(c);
+}
+
 /* A message that pub/sub brought while the channel is live. */
 static void live(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
 {
@@ -212,10 +221,8 @@ static void live(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
     } else if (!is_old(c, m->pos)) {
         log_debug("redis_hole", "channel=%s have=%llu heard=%llu", log_quote(rchannel_name(c)),
                   (unsigned long long)c->tail.head.offset, (unsigned long long)m->pos.offset);
-        metrics_inc(M_REDIS_REPAIRS);
-        c->state = CHANNEL_SYNCING;
         buffer(c, m, previous_epoch);
-        read_pump(c);
+        look_again(c);
     }
 }
 
@@ -226,13 +233,21 @@ static void say_bad_record(const struct rchannel *c)
              log_quote(rchannel_name(c)));
 }
 
-/* Another process cleared the history; its publish came after all it removed. */
-static void cleared(struct rchannel *c)
+/* What scripts publish beside records. False: it is none of that. */
+static bool take_notice(struct rchannel *c, struct slice text)
 {
-    if (c->state == CHANNEL_LIVE) {
-        (void)tail_clear(&c->tail);
+    bool cleared = slice_starts_with(text, SLICE("clear "));
+    if (cleared && c->state == CHANNEL_LIVE) {
+        (void)tail_clear(&c->tail); /* comes after all that was removed */
         c->whole = true;
     }
+    if (cleared || !slice_eq(text, SLICE("lost")))
+        return cleared;
+    if (c->state == CHANNEL_LIVE)
+        look_again(c);
+    else
+        c->overflown = true; /* what is being read may be older than the loss */
+    return true;
 }
 
 void rchannel_message(struct rchannel *c, struct slice text)
@@ -241,10 +256,8 @@ void rchannel_message(struct rchannel *c, struct slice text)
     struct msg *m;
     if (c->state != CHANNEL_LIVE && c->state != CHANNEL_SYNCING)
         return;
-    if (slice_starts_with(text, SLICE("clear "))) {
-        cleared(c);
+    if (take_notice(c, text))
         return;
-    }
     if (record_parse(text, &r)) {
         say_bad_record(c);
         return;

@@ -50,6 +50,7 @@ static enum err ordered(struct redis_bus *rb, struct bus_publish *op, struct sli
     if (record_parse(text, &r))
         return ERR_IO;
     op->pos = r.pos;
+    witness_note(rb, op->msg->channel, op->msg->channel_hash, r.pos);
     msg_order(op->msg, r.pos, r.time_ms);
     struct rchannel *c = rchannel_get(rb, op->msg->channel, op->msg->channel_hash);
     if (c)
@@ -99,8 +100,9 @@ static void publish(struct redis_bus *rb, struct bus_publish *op)
     const struct msg *m = op->msg;
     const struct ns_options *o = bus_ns(rb->be.bus, m->channel);
     const struct slice key = o->idempotency_ms ? slice_str(op->key) : SLICE_NONE;
+    const struct position known = witness_get(rb, m->channel, m->channel_hash);
     const size_t fixed = 4 * REDIS_KEY_MAX + 256;
-    struct script_call *c = script_call_new(rb, &script_publish, 13,
+    struct script_call *c = script_call_new(rb, &script_publish, 15,
                                             fixed + key.len + record_body_max(m), on_published, op);
     script_call_key(c, m->channel, ":m", SLICE_NONE);
     script_call_key(c, m->channel, ":s", SLICE_NONE);
@@ -114,6 +116,8 @@ static void publish(struct redis_bus *rb, struct bus_publish *op)
     script_call_constant(c, redis_arg_publish);
     script_call_pubsub(c, m->channel);
     script_call_body(c, m);
+    script_call_u64(c, known.epoch);
+    script_call_u64(c, known.offset);
     if (key.len) {
         char digest[2 * DIGEST_BYTES + 1];
         digest_of(m->payload, digest);

@@ -95,7 +95,7 @@ void range_read(struct range_call *call, struct slice channel)
     if (call->count == 0)
         call->from = RANGE_NOTHING;
     struct script_call *sc =
-        script_call_new(call->rb, &script_read, 8, 2 * REDIS_KEY_MAX + 128, on_reply, call);
+        script_call_new(call->rb, &script_read, 12, 3 * REDIS_KEY_MAX + 192, on_reply, call);
     script_call_key(sc, channel, ":m", SLICE_NONE);
     script_call_key(sc, channel, ":s", SLICE_NONE);
     script_call_constant(sc, redis_arg_identity);
@@ -111,25 +111,34 @@ void range_read(struct range_call *call, struct slice channel)
                                 ? call->offset + 1
                                 : call->offset);
     script_call_u64(sc, call->count);
+    script_call_constant(sc, redis_arg_publish);
+    script_call_pubsub(sc, channel);
+    script_call_u64(sc, call->known.epoch);
+    script_call_u64(sc, call->known.offset);
     if (call->from != RANGE_NOTHING)
         metrics_inc(M_REDIS_RANGE_READS);
     script_call_submit(sc);
 }
 
+/* Only the epochs that had ended before `at` began. */
+static void order_until(const struct range *g, struct position at, struct tail *t)
+{
+    const struct lineage *line = g->order.line;
+    struct lineage past = {.count = 0};
+    for (uint32_t i = 0; line && i < line->count && line->ended[i].epoch != at.epoch; i++)
+        lineage_add(&past, line->ended[i], line->lost[i]);
+    tail_reset(t, at, &past);
+}
+
 void range_order_at(const struct range *g, uint64_t offset, struct tail *t)
 {
-    struct lineage past = {.count = 0};
-    const struct position at = tail_position(&g->order, offset);
-    for (uint32_t i = 0; g->order.line && i < g->order.line->count; i++)
-        if (g->order.line->ended[i].offset < offset)
-            lineage_add(&past, g->order.line->ended[i]);
-    tail_reset(t, at, &past);
+    order_until(g, tail_position_before_next(&g->order, offset), t);
 }
 
 void range_tail(const struct range *g, bool is_end, struct tail *t)
 {
     tail_init(t, (struct position){0});
-    range_order_at(g, g->n && !is_end ? g->msg[g->n - 1]->pos.offset : g->order.head.offset, t);
+    order_until(g, g->n && !is_end ? g->msg[g->n - 1]->pos : g->order.head, t);
     for (uint32_t i = g->n; i > 0; i--)
         if (g->msg[i - 1]->pos.offset != t->head.offset - t->count ||
             !tail_prepend(t, g->msg[i - 1], 0))

@@ -119,6 +119,7 @@ static void begin_from(struct rchannel *c, enum read_kind kind, uint64_t stand, 
                                    .from = from[kind],
                                    .offset = offset,
                                    .count = count,
+                                   .known = c->known ? c->tail.head : (struct position){0},
                                    .done = on_range};
     BUG_ON(c->reading);
     c->reading = rd;
@@ -204,7 +205,24 @@ static void give_on(struct rchannel *c, const struct range *g)
             continue;
         if (m->pos.offset != c->tail.head.offset + 1)
             say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1);
+        else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
+            say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
         rchannel_accept(c, m);
+    }
+}
+
+/* A loss that was not known when the listeners passed it. */
+static void say_late_losses(struct rchannel *c, const struct range *g)
+{
+    const struct lineage *line = g->order.line;
+    struct lineage *ours = c->tail.line;
+    for (uint32_t i = 0; line && ours && i < line->count; i++) {
+        for (uint32_t k = 0; line->lost[i] && k < ours->count; k++) {
+            if (ours->ended[k].epoch != line->ended[i].epoch || ours->lost[k])
+                continue;
+            ours->lost[k] = true;
+            bus_gap(c->rb->be.bus, rchannel_name(c), GAP_EPOCH, ours->ended[k], c->tail.head);
+        }
     }
 }
 
@@ -220,6 +238,8 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
     if (g->n || g->exhausted) {
         if (gap)
             part(c, g, gap, common);
+        else
+            say_late_losses(c, g);
         give_on(c, g);
     }
     if (!g->exhausted) {
@@ -229,6 +249,8 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
     }
     if (c->tail.head.offset < g->order.head.offset)
         say_gap(c, g, GAP_EXPIRED, g->order.head.offset);
+    else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
+        say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
     return true;
 }
 

@@ -34,20 +34,49 @@
     "local clock = redis.call('TIME')\n" \
     "local now = clock[1] * 1000 + math.floor(clock[2] / 1000)\n"
 
+/* Ends the epoch where the server turns out to have less than was given out, or marks the end of
+ * the epoch that had more. Line entries are "EPOCH:LAST " or "EPOCH:LAST! ". */
+#define LUA_WITNESS                                                                        \
+    "local function end_epoch(meta, line, epoch, offset, mark, fresh, server)\n"           \
+    "  line = line .. epoch .. ':' .. offset .. mark .. ' '\n"                             \
+    "  local _, n = string.gsub(line, ' ', ' ')\n"                                         \
+    "  while n > 32 do\n"                                                                  \
+    "    line = string.gsub(line, '^%S+ ', '', 1)\n"                                       \
+    "    n = n - 1\n"                                                                      \
+    "  end\n"                                                                              \
+    "  redis.call('HSET', meta, 'epoch', fresh, 'server', server, 'line', line)\n"         \
+    "  return fresh, line\n"                                                               \
+    "end\n"                                                                                \
+    "local function witness(meta, epoch, offset, line, known, at, fresh, server)\n"        \
+    "  if known == '0' then return epoch, line, false end\n"                               \
+    "  if known == epoch then\n"                                                           \
+    "    if tonumber(at) <= tonumber(offset) then return epoch, line, false end\n"         \
+    "    epoch, line = end_epoch(meta, line, epoch, offset, '!', fresh, server)\n"         \
+    "    return epoch, line, true\n"                                                       \
+    "  end\n"                                                                              \
+    "  local last = string.match(' ' .. line, ' ' .. known .. ':(%d+) ')\n"                \
+    "  if not last or tonumber(at) <= tonumber(last) then return epoch, line, false end\n" \
+    "  line = string.sub(string.gsub(' ' .. line, ' ' .. known .. ':' .. last .. ' ', "    \
+    "' ' .. known .. ':' .. last .. '! '), 2)\n"                                           \
+    "  redis.call('HSET', meta, 'line', line)\n"                                           \
+    "  return epoch, line, true\n"                                                         \
+    "end\n"
+
 /* clang-format off */
 struct redis_script script_publish = {.text =
     LUA_COUNT_OLD
+    LUA_WITNESS
     "local meta, stream, seen = KEYS[1], KEYS[2], KEYS[3]\n"
     "local server, fresh, keep, age, rest = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])\n"
     "if seen then\n"
     "  local was = redis.call('GET', seen)\n"
     "  if was then\n"
     "    local digest, at = string.match(was, '^(%S+) (.+)$')\n"
-    "    if digest ~= ARGV[9] then return 'conflict' end\n"
+    "    if digest ~= ARGV[11] then return 'conflict' end\n"
     "    return 'repeated ' .. at\n"
     "  end\n"
     "end\n"
-    "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'time', 'server', 'care')\n"
+    "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'time', 'server', 'care', 'line')\n"
     LUA_NOW
     "local epoch, offset, time, care = m[1], tonumber(m[2] or nil), tonumber(m[3] or 0), tonumber(m[5] or 0)\n"
     "local before = epoch\n"
@@ -55,15 +84,14 @@ struct redis_script script_publish = {.text =
     "  redis.call('DEL', meta, stream)\n"
     "  epoch, before, offset, time, care = fresh, fresh, 0, 0, 0\n"
     "  redis.call('HSET', meta, 'epoch', epoch, 'server', server)\n"
-    "elseif m[4] ~= server then\n"
-    "  local line = (redis.call('HGET', meta, 'line') or '') .. epoch .. ':' .. m[2] .. ' '\n"
-    "  local _, n = string.gsub(line, ' ', ' ')\n"
-    "  while n > 32 do\n"
-    "    line = string.gsub(line, '^%S+ ', '', 1)\n"
-    "    n = n - 1\n"
+    "else\n"
+    "  local line, lost = m[6] or '', false\n"
+    "  epoch, line, lost = witness(meta, epoch, m[2], line, ARGV[9], ARGV[10], fresh, server)\n"
+    "  before = epoch\n"
+    "  if lost then redis.call(ARGV[6], ARGV[7], 'lost') end\n"
+    "  if m[4] ~= server and epoch ~= fresh then\n"
+    "    epoch = end_epoch(meta, line, epoch, m[2], '', fresh, server)\n"
     "  end\n"
-    "  epoch = fresh\n"
-    "  redis.call('HSET', meta, 'epoch', epoch, 'server', server, 'line', line)\n"
     "end\n"
     "if time < now then time = now end\n"
     "offset = offset + 1\n"
@@ -89,21 +117,26 @@ struct redis_script script_publish = {.text =
     "  redis.call('HSET', meta, 'care', string.format('%.0f', now + span))\n"
     "  redis.call('PEXPIRE', meta, ARGV[5])\n"
     "end\n"
-    "if seen then redis.call('SET', seen, ARGV[9] .. ' ' .. at, 'PX', ARGV[10]) end\n"
+    "if seen then redis.call('SET', seen, ARGV[11] .. ' ' .. at, 'PX', ARGV[12]) end\n"
     "redis.call(ARGV[6], ARGV[7], text)\n"
     "return head\n"};
 
 struct redis_script script_read = {.text =
+    LUA_WITNESS
     "local meta, stream = KEYS[1], KEYS[2]\n"
     LUA_NOW
     "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'line')\n"
-    "local found = {}\n"
+    "local found, lost = {}, false\n"
     "if not m[1] or not m[2] then\n"
     "  redis.call('DEL', meta, stream)\n"
     "  redis.call('HSET', meta, 'epoch', ARGV[2], 'offset', 0, 'server', ARGV[1])\n"
     "  redis.call('PEXPIRE', meta, ARGV[3])\n"
     "  m = {ARGV[2], '0', ''}\n"
-    "elseif ARGV[4] == 'f' then\n"
+    "else\n"
+    "  m[1], m[3], lost = witness(meta, m[1], m[2], m[3] or '', ARGV[9], ARGV[10], ARGV[2], ARGV[1])\n"
+    "end\n"
+    "if lost then redis.call(ARGV[7], ARGV[8], 'lost') end\n"
+    "if ARGV[4] == 'f' then\n"
     "  found = redis.call('XRANGE', stream, ARGV[5], '+', 'COUNT', ARGV[6])\n"
     "elseif ARGV[4] == 'b' then\n"
     "  found = redis.call('XREVRANGE', stream, ARGV[5], '-', 'COUNT', ARGV[6])\n"

@@ -9,14 +9,20 @@
  *
  * publish  KEYS META STREAM [IDEMPOTENCY]
  *          ARGV server, epoch to begin with, messages kept, their age, age of META, publish verb,
- *               pub/sub channel, body, [digest of the payload, age of IDEMPOTENCY]
+ *               pub/sub channel, body, known epoch, known offset, [digest of the payload, age of
+ *               IDEMPOTENCY]
  *          "EPOCH OFFSET TIME PREVIOUS", "repeated EPOCH OFFSET", "conflict", or "again" (what was
  *          there made no sense and was removed)
  * read     KEYS META STREAM
- *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count
+ *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count, publish
+ *               verb, pub/sub channel, known epoch, known offset
  *          [epoch, offset, line, now, entries]; makes an order where there is none
  * clear    KEYS META STREAM   ARGV publish verb, pub/sub channel     number of messages removed
  * describe KEYS META STREAM   ARGV age     [epoch, offset, number of messages kept], epoch 0: none
+ *
+ * The known position (epoch 0: none) is the newest that the caller has seen acknowledged or
+ * delivered. If the server has less of that epoch, it has lost messages: the end of the epoch is
+ * marked as a loss in `line`, and "lost" is published, so that everyone who listens looks.
  *
  * Who is where; INSTANCES is a sorted set (instance by its last sign of life), and every instance
  * has NAMES (sorted set of its occupied channels) and COUNTS (hash of their subscribers):

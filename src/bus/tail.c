@@ -95,7 +95,7 @@ void tail_new_epoch(struct tail *s, uint32_t epoch)
     if (!s->line)
         s->line = calloc(1, sizeof *s->line);
     if (s->line) /* else the old epoch is forgotten: a gap too many is said, none too few */
-        lineage_add(s->line, s->head);
+        lineage_add(s->line, s->head, false);
     s->head.epoch = epoch;
 }
 
@@ -117,6 +117,14 @@ struct position tail_position(const struct tail *s, uint64_t offset)
     return (struct position){.epoch = epoch, .offset = offset};
 }
 
+struct position tail_position_before_next(const struct tail *s, uint64_t offset)
+{
+    uint32_t epoch = s->head.epoch;
+    if (s->line && offset < UINT64_MAX)
+        epoch = lineage_epoch_at(s->line, offset + 1, epoch);
+    return (struct position){.epoch = epoch, .offset = offset};
+}
+
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
 {
     uint64_t last = s->head.offset;
@@ -126,7 +134,7 @@ enum gap_reason tail_judge(const struct tail *s, struct position p, struct posit
         return GAP_EPOCH;
     }
     if (p.offset <= last)
-        return GAP_NONE;
+        return s->line && lineage_is_loss(s->line, p) ? GAP_EPOCH : GAP_NONE;
     common->offset = last;
     return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
 }
@@ -208,6 +216,17 @@ static struct walk walk_back(const struct tail *s, const struct catch_up *cu)
     return w;
 }
 
+/* A page ends where something is lost, and the next one says so. True when this one does. */
+static bool stop_at_loss(const struct tail *s, struct walk *w)
+{
+    const uint64_t from = s->head.offset - s->count + 1 + w->first;
+    uint64_t loss = s->line ? lineage_next_loss(s->line, from) : UINT64_MAX;
+    if (loss > s->head.offset)
+        return false;
+    w->count = (uint32_t)(loss - from + 1);
+    return true;
+}
+
 /* How many messages of the walk may stand in the page. */
 static uint32_t page_size(const struct tail *s, const struct catch_up *cu, struct walk w)
 {
@@ -241,11 +260,14 @@ enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
     cu->msgs = NULL;
     cu->count = 0;
     uint64_t start = reverse ? reverse_start(s, cu) : forward_start(s, cu);
-    cu->start = tail_position(s, start);
+    /* Who was told of a gap stands behind it, and so does who comes without a past. */
+    cu->start = cu->from == FROM_POSITION && !cu->gap ? tail_position(s, start)
+                                                      : tail_position_before_next(s, start);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
     struct walk w = reverse ? walk_back(s, cu) : walk_forward(s, cu);
+    bool stops = !reverse && stop_at_loss(s, &w);
     uint32_t n = page_size(s, cu, w);
-    cu->complete = n == w.count;
+    cu->complete = n == w.count && !stops;
     return give(s, cu, w, n);
 }

@@ -28,17 +28,19 @@ void tail_release(struct tail *s);
 /* The message after head, ordered already: head becomes its position. Keeps at most max_messages;
  * when there is no memory to grow, the oldest goes earlier. */
 void tail_append(struct tail *s, struct msg *m, uint32_t max_messages, uint64_t now_ms);
-/* The next message continues the order in another epoch. */
+/* The next message continues the order in another epoch, and nothing was lost. */
 void tail_new_epoch(struct tail *s, uint32_t epoch);
 /* Where the order stands according to somebody who knows: drops what is kept. */
 void tail_reset(struct tail *s, struct position head, const struct lineage *line);
 /* A message before the oldest one kept (or at head when nothing is); at_ms as it should have been.
  * False when there is no memory for it. */
 bool tail_prepend(struct tail *s, struct msg *m, uint64_t at_ms);
-/* The position of an offset up to head. */
+/* The position of an offset up to head. Where one epoch ends and another begins it is the end. */
 struct position tail_position(const struct tail *s, uint64_t offset);
-/* Is this a position of the order, kept or not? GAP_NONE, or GAP_EPOCH, GAP_AHEAD; then *common is
- * the newest position that it is known to share with the order, epoch 0 when none is. */
+/* The same, but there it is the beginning: what comes next is of that epoch. */
+struct position tail_position_before_next(const struct tail *s, uint64_t offset);
+/* Can a reader go on from there? GAP_NONE, or GAP_EPOCH, GAP_AHEAD. *common is the newest position
+ * that it is known to share with the order, epoch 0 when none is. */
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common);
 /* Drops what was appended at or before the given time. */
 void tail_expire(struct tail *s, uint64_t up_to_ms);

@@ -139,13 +139,28 @@ static void test_a_lineage_knows_where_epochs_ended(void **state)
     assert_int_equal(lineage_epoch_at(&l, 10, 13), 13);
 }
 
+static void test_a_lineage_knows_what_was_lost(void **state)
+{
+    (void)state;
+    struct lineage l;
+    assert_int_equal(lineage_parse(SLICE("11:5 12:9! 13:20!"), &l), ERR_OK);
+    assert_false(lineage_is_loss(&l, (struct position){11, 5}));
+    assert_true(lineage_is_loss(&l, (struct position){12, 9}));
+    assert_false(lineage_is_loss(&l, (struct position){12, 8}));
+    assert_false(lineage_is_loss(&l, (struct position){13, 9}));
+    assert_int_equal(lineage_next_loss(&l, 0), 9);
+    assert_int_equal(lineage_next_loss(&l, 9), 9);
+    assert_int_equal(lineage_next_loss(&l, 10), 20);
+    assert_int_equal(lineage_next_loss(&l, 21), UINT64_MAX);
+}
+
 static void test_a_lineage_forgets_the_oldest(void **state)
 {
     (void)state;
     struct lineage l = {.count = 0};
     uint64_t last;
     for (uint32_t i = 1; i <= LINEAGE_MAX + 1; i++)
-        lineage_add(&l, (struct position){.epoch = i, .offset = i});
+        lineage_add(&l, (struct position){.epoch = i, .offset = i}, i % 2);
     assert_int_equal(l.count, LINEAGE_MAX);
     assert_false(lineage_find(&l, 1, &last));
     assert_true(lineage_find(&l, 2, &last));
@@ -155,7 +170,8 @@ static void test_a_lineage_forgets_the_oldest(void **state)
 static void test_what_is_no_lineage_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"1", "1:", ":1", "a:1", "1:b", "1:2:3", "1:2 3", "-1:2"};
+    static const char *const texts[] = {"1",     "1:",   ":1", "a:1", "1:b",   "1:2:3",
+                                        "1:2 3", "-1:2", "!",  "1:!", "1:2!!", "1!:2"};
     struct lineage l;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         assert_int_equal(lineage_parse(slice_str(texts[i]), &l), ERR_SYNTAX);
@@ -170,6 +186,7 @@ int main(void)
         cmocka_unit_test(test_what_is_no_record_is_refused),
         cmocka_unit_test(test_what_the_script_answers_has_no_body),
         cmocka_unit_test(test_a_lineage_knows_where_epochs_ended),
+        cmocka_unit_test(test_a_lineage_knows_what_was_lost),
         cmocka_unit_test(test_a_lineage_forgets_the_oldest),
         cmocka_unit_test(test_what_is_no_lineage_is_refused),
     };

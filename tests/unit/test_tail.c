@@ -196,8 +196,8 @@ static void test_an_order_goes_on_in_another_epoch(void **state)
         {since(EPOCH + 1, 19), {GAP_NONE, 19, 20, 20, true}, EPOCH + 1},
         {since(EPOCH + 1, 20), {GAP_NONE, 20, 0, 0, true}, EPOCH + 1},
         /* had messages of the old epoch that the new one does not know: they part at 18 */
-        {since(EPOCH, 19), {GAP_EPOCH, 18, 19, 20, true}, EPOCH},
-        {since(EPOCH, 25), {GAP_EPOCH, 18, 19, 20, true}, EPOCH},
+        {since(EPOCH, 19), {GAP_EPOCH, 18, 19, 20, true}, EPOCH + 1},
+        {since(EPOCH, 25), {GAP_EPOCH, 18, 19, 20, true}, EPOCH + 1},
         {since(EPOCH + 1, 21), {GAP_AHEAD, 20, 0, 0, true}, EPOCH + 1},
         {since(EPOCH, 3), {GAP_EXPIRED, 15, 16, 20, true}, EPOCH},
         {since(EPOCH + 2, 19), {GAP_EPOCH, 15, 16, 20, true}, EPOCH},
@@ -211,6 +211,34 @@ static void test_an_order_goes_on_in_another_epoch(void **state)
         free(cu.msgs);
         expect(&s, cases[i].from, false, cases[i].want);
     }
+    tail_release(&s);
+}
+
+/* The same, but the server that went had more than the one that came. */
+static void test_nobody_passes_a_loss_without_a_gap(void **state)
+{
+    (void)state;
+    struct tail s = tail_at(10);
+    append(&s, 5, 8, 1);
+    tail_new_epoch(&s, EPOCH + 1);
+    s.line->lost[0] = true; /* 18 is where EPOCH ends here */
+    expect(&s, since(EPOCH, 16), false, (struct want){GAP_NONE, 16, 17, 18, false});
+    expect(&s, since(EPOCH, 18), false, (struct want){GAP_EPOCH, 18, 0, 0, true});
+    append(&s, 5, 2, 1);
+    expect(&s, since(EPOCH, 16), false, (struct want){GAP_NONE, 16, 17, 18, false});
+    expect(&s, since(EPOCH, 18), false, (struct want){GAP_EPOCH, 18, 19, 20, true});
+    expect(&s, since(EPOCH, 19), false, (struct want){GAP_EPOCH, 18, 19, 20, true});
+    expect(&s, since(EPOCH + 1, 18), false, (struct want){GAP_NONE, 18, 19, 20, true});
+    expect(&s, since(EPOCH + 1, 19), false, (struct want){GAP_NONE, 19, 20, 20, true});
+    expect(&s, since(EPOCH, 3), false, (struct want){GAP_EXPIRED, 15, 16, 18, false});
+    expect(&s, last(4), false, (struct want){GAP_NONE, 16, 17, 18, false});
+    expect(&s, last(4), true, (struct want){GAP_NONE, 21, 20, 17, true});
+    struct catch_up cu = since(EPOCH, 18);
+    assert_int_equal(tail_catch_up(&s, &cu, false), ERR_OK);
+    assert_int_equal(cu.start.epoch, EPOCH + 1); /* who was told is behind it */
+    for (uint32_t k = 0; k < cu.count; k++)
+        msg_unref(cu.msgs[k]);
+    free(cu.msgs);
     tail_release(&s);
 }
 
@@ -425,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_a_hole_empties_the_tail),
         cmocka_unit_test(test_every_gap_and_none),
         cmocka_unit_test(test_an_order_goes_on_in_another_epoch),
+        cmocka_unit_test(test_nobody_passes_a_loss_without_a_gap),
         cmocka_unit_test(test_what_is_older_is_put_before),
         cmocka_unit_test(test_gaps_when_nothing_is_kept),
         cmocka_unit_test(test_pages_by_messages),
