@@ -93,7 +93,7 @@ async function showPeople() {
 
 // Rooms with somebody in them, to be joined with a click.
 function showRooms(stats) {
-  const rooms = Object.entries(stats.rooms).sort((a, b) => b[1] - a[1]).slice(0, 12);
+  const rooms = Object.entries(stats.rooms || {}).sort((a, b) => b[1] - a[1]).slice(0, 12);
   $('rooms').hidden = rooms.length === 0;
   $('rooms-list').replaceChildren(
     ...rooms.map(([name, people]) => {

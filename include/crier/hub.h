@@ -67,6 +67,9 @@ struct dialect {
     void (*subscribed)(struct session *s, struct slice channel, const struct catch_up *cu,
                        struct slice ref);
     void (*unsubscribed)(struct session *s, struct slice channel, struct slice ref);
+    /* The other answer to session_subscribe: the bus is away, there is no subscription; NULL where
+     * nobody subscribes later. */
+    void (*not_subscribed)(struct session *s, struct slice ref);
     void (*gap)(struct session *s, struct sub *sub, const struct catch_up *cu);
     /* The last notice: code and reason as WebSocket closes have them. */
     void (*closing)(struct session *s, uint16_t code, const char *reason);

@@ -234,6 +234,57 @@ static void joined(struct sub *sub, struct bus_join *j, const struct hub_call *c
         end_opening(s);
 }
 
+/* A subscription of the request ends before all of the request is answered. */
+static void opening_forget(struct session *s, const struct sub *sub)
+{
+    struct opening *o = s->opening;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < o->n_gaps; i++)
+        if (o->gap[i].sub != sub)
+            o->gap[kept++] = o->gap[i];
+    o->n_gaps = kept;
+    if (sub->opening && !sub->joined)
+        o->pending--;
+}
+
+static void leave(struct session *s, struct sub *sub, void (*done)(struct bus_op *), void *ctx)
+{
+    /* Also while the join is on its way: the inbox is a FIFO, the leave comes after it. */
+    struct bus_leave *l = bus_leave_new(done, ctx);
+    l->channel = slice_dup(sub_channel(sub));
+    l->client = s->id;
+    if (s->opening)
+        opening_forget(s, sub);
+    sub_free(s, sub);
+    bus_submit(s->hub->port, &l->op);
+    if (s->opening && s->opening->pending == 0)
+        end_opening(s);
+}
+
+static void on_left(struct bus_op *op)
+{
+    bus_op_free(op);
+}
+
+void session_leave_all(struct session *s)
+{
+    while (s->subs)
+        leave(s, s->subs, on_left, NULL);
+}
+
+/* What the connection has otherwise stays: it is better off with it than with a new one, which
+ * could not subscribe to anything. */
+static void not_joined(struct sub *sub, const struct hub_call *c, bool opening)
+{
+    struct session *s = sub->session;
+    if (opening) {
+        session_close(s, 1013, "the message bus is away, try later");
+    } else if (s->state == SESSION_OPEN) {
+        leave(s, sub, on_left, NULL);
+        s->dialect->not_subscribed(s, slice_of(c->ref, c->ref_len));
+    }
+}
+
 static void on_join(struct bus_op *op, bool opening)
 {
     struct bus_join *j = container_of(op, struct bus_join, op);
@@ -245,7 +296,7 @@ static void on_join(struct bus_op *op, bool opening)
     if (!j->cu.gap)
         j->cu.gap = (enum gap_reason)c->gap;
     if (sub && op->err)
-        session_close(s, 1013, "the message bus is away, try later");
+        not_joined(sub, c, opening);
     else if (sub)
         joined(sub, j, c, opening);
     else if (s && !opening &&
@@ -319,44 +370,6 @@ enum err session_subscribe(struct session *s, const struct sub_request *req, str
     session_command_sent(s);
     join(s, sub, req, ref, on_join_command);
     return ERR_OK;
-}
-
-/* A subscription of the request ends before all of the request is answered. */
-static void opening_forget(struct session *s, const struct sub *sub)
-{
-    struct opening *o = s->opening;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < o->n_gaps; i++)
-        if (o->gap[i].sub != sub)
-            o->gap[kept++] = o->gap[i];
-    o->n_gaps = kept;
-    if (sub->opening && !sub->joined)
-        o->pending--;
-}
-
-static void leave(struct session *s, struct sub *sub, void (*done)(struct bus_op *), void *ctx)
-{
-    /* Also while the join is on its way: the inbox is a FIFO, the leave comes after it. */
-    struct bus_leave *l = bus_leave_new(done, ctx);
-    l->channel = slice_dup(sub_channel(sub));
-    l->client = s->id;
-    if (s->opening)
-        opening_forget(s, sub);
-    sub_free(s, sub);
-    bus_submit(s->hub->port, &l->op);
-    if (s->opening && s->opening->pending == 0)
-        end_opening(s);
-}
-
-static void on_left(struct bus_op *op)
-{
-    bus_op_free(op);
-}
-
-void session_leave_all(struct session *s)
-{
-    while (s->subs)
-        leave(s, s->subs, on_left, NULL);
 }
 
 static void on_left_by_command(struct bus_op *op)

@@ -184,6 +184,11 @@ out:
     buf_release(&channel);
 }
 
+void command_unavailable(struct session *s, struct slice ref)
+{
+    fail(s, ref, "unavailable", "the message bus is away, try again later");
+}
+
 static void fail_op(struct session *s, struct slice ref, enum err err)
 {
     switch (err) {
@@ -194,7 +199,7 @@ static void fail_op(struct session *s, struct slice ref, enum err err)
         fail(s, ref, "no_presence", "this namespace keeps no presence");
         break;
     default:
-        fail(s, ref, "unavailable", "the message bus is away, try again later");
+        command_unavailable(s, ref);
     }
 }
 

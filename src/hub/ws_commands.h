@@ -8,5 +8,7 @@
 void command_received(struct session *s, bool binary, struct slice text);
 /* Begins {"op":"ok","ref":…; the caller appends members and the closing brace. */
 void command_reply_begin(struct buf *b, struct slice ref);
+/* {"op":"error","ref":…,"code":"unavailable",… */
+void command_unavailable(struct session *s, struct slice ref);
 
 #endif

@@ -67,6 +67,11 @@ static void on_unsubscribed(struct session *s, struct slice channel, struct slic
     push_json(s, &b);
 }
 
+static void on_not_subscribed(struct session *s, struct slice ref)
+{
+    command_unavailable(s, ref);
+}
+
 static void on_gap(struct session *s, struct sub *sub, const struct catch_up *cu)
 {
     struct buf b;
@@ -99,6 +104,7 @@ const struct dialect dialect_ws_json = {
     .ready = on_ready,
     .subscribed = on_subscribed,
     .unsubscribed = on_unsubscribed,
+    .not_subscribed = on_not_subscribed,
     .gap = on_gap,
     .closing = ws_closing,
     .tick = ws_tick,

@@ -89,8 +89,9 @@ enum err option_check_origins(struct slice value, const char **expected)
 /* Without braces: in Redis they would be taken for the hash tag, which is the channel. */
 enum err option_check_redis_prefix(struct slice value, const char **expected)
 {
-    *expected = "1 to 64 of A-Z a-z 0-9 _ . : @ = + , ~ ! - /";
-    if (value.len < 1 || value.len > 64)
+    *expected = "1 to 64 of A-Z a-z 0-9 _ . : @ = + , ~ ! - / and no URL";
+    /* A URL at the wrong flag would be logged with its password. */
+    if (value.len < 1 || value.len > 64 || memmem(value.ptr, value.len, "://", 3))
         return ERR_SYNTAX;
     for (size_t i = 0; i < value.len; i++) {
         char c = value.ptr[i];

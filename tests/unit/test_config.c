@@ -292,7 +292,8 @@ static void redis_prefixes_are_plain(void **state)
     assert_int_equal(load(ARGS("--redis-prefix", longest), ENV()), ERR_OK);
     config_release(&conf);
     refused(ARGS("--redis-prefix={a}"), ENV(),
-            "--redis-prefix: found \"{a}\", expected 1 to 64 of A-Z a-z 0-9 _ . : @ = + , ~ ! - /");
+            "--redis-prefix: found \"{a}\", expected 1 to 64 of A-Z a-z 0-9 _ . : @ = + , ~ ! - / "
+            "and no URL");
     char too_long[] =
         "--redis-prefix=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
     assert_int_equal(load(ARGS(too_long), ENV()), ERR_SYNTAX);
@@ -306,9 +307,12 @@ static void errors_never_show_a_password(void **state)
     refused(ARGS(url), ENV(), "\"redis://...\": found an argument, expected an option like --port");
     refused(ARGS("--port", url), ENV(),
             "--port: found \"redis://...\", expected a number, 0 to 65535");
+    refused(ARGS("--redis-prefix", url), ENV(),
+            "--redis-prefix: found \"redis://...\", expected 1 to 64 of A-Z a-z 0-9 _ . : @ = + "
+            ", ~ ! - / and no URL");
     refused(ARGS("--redis-prefix", "rediss://h/?password=hunter2"), ENV(),
             "--redis-prefix: found \"rediss://...\", expected 1 to 64 of A-Z a-z 0-9 _ . : @ = + "
-            ", ~ ! - /");
+            ", ~ ! - / and no URL");
     refused(ARGS("--rediss=redis://:hunter2@h"), ENV(),
             "--rediss: there is no such option; did you mean --redis?");
     refused(ARGS("--redis:redis://:hunter2@h"), ENV(),
