@@ -33,6 +33,7 @@ struct tls_ctx {
 struct tls {
     SSL *ssl; /* owned */
     bool wants_write;
+    bool greeted; /* the handshake is over (OpenSSL forgets that when it fails) */
     bool failed;
     char why[TLS_WHY_BYTES];
 };
@@ -204,7 +205,7 @@ enum err tls_open(struct tls_ctx *c, int fd, const char *name, struct tls **out)
 void tls_close(struct tls *t)
 {
     ERR_clear_error();
-    if (!t->failed && SSL_is_init_finished(t->ssl))
+    if (!t->failed && t->greeted)
         (void)SSL_shutdown(t->ssl);
     ERR_clear_error();
     SSL_free(t->ssl);
@@ -221,8 +222,8 @@ static enum err broken(struct tls *t, enum err e, const char *why)
 static enum err ended(struct tls *t)
 {
     return broken(t, ERR_CLOSED,
-                  SSL_is_init_finished(t->ssl) ? "closed the connection"
-                                               : "closed the connection during the TLS handshake");
+                  t->greeted ? "closed the connection"
+                             : "closed the connection during the TLS handshake");
 }
 
 static enum err protocol_error(struct tls *t)
@@ -273,6 +274,7 @@ enum err tls_handshake(struct tls *t)
     ERR_clear_error();
     errno = 0;
     int rc = SSL_do_handshake(t->ssl);
+    t->greeted = rc == 1;
     return result(t, rc, errno);
 }
 
