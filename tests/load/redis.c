@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LOG "redis.log"
+
 static int loopback_socket(uint16_t port, struct sockaddr_in *a)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -46,7 +48,7 @@ _Noreturn static void become_redis(const struct redis_server *r)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     pin_to_core(LOAD_CORE);
     execlp("redis-server", "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir",
-           r->folder, "--save", "", "--appendonly", "yes", "--loglevel", "warning", (char *)NULL);
+           r->folder, "--save", "", "--appendonly", "yes", "--logfile", LOG, (char *)NULL);
     fprintf(stderr, "cannot run redis-server: %s\n", strerror(errno));
     _exit(127);
 }
@@ -66,7 +68,7 @@ static void await_redis(const struct redis_server *r)
             return;
         if (waitpid(r->pid, NULL, WNOHANG) == r->pid) {
             errno = 0;
-            die("Redis did not start");
+            die("Redis did not start, see %s/" LOG, r->folder);
         }
         usleep(2000);
     }
