@@ -5,24 +5,13 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { judge } from './lib/checker.js';
 import { numbered, publishMany } from './lib/http.js';
+import { random, SEED } from './lib/random.js';
 import { startServer } from './lib/server.js';
 import { listen, TRANSPORTS } from './lib/transports.js';
 
 const CLIENTS = 300;
 const MESSAGES = 1000;
 const FLAGS = ['--workers', '2', '--history', '2000'];
-const SEED = Number(process.env.CRIER_TEST_SEED) || 20261121;
-
-// mulberry32: small, seeded, good enough to choose disconnects.
-function random(seed) {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(a ^ (a >>> 15), a | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 // Batches of changing size, one after the other: the order is that of the answers.
 async function publishAll(server, rnd) {

@@ -10,7 +10,7 @@ const NAME = 'crier-test';
 const DOWN_AFTER_MS = 1000;
 const REPLICATION = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
 
-async function startSentinel(t, master, quorum) {
+async function startSentinel(t, master, quorum, { password, sentinelPassword }) {
   const dir = folderFor(t);
   const port = await freePort();
   const config = join(dir, 'sentinel.conf');
@@ -18,8 +18,10 @@ async function startSentinel(t, master, quorum) {
     `port ${port}`, 'bind 127.0.0.1', `dir ${dir}`, 'protected-mode no',
     `sentinel monitor ${NAME} 127.0.0.1 ${master.port} ${quorum}`,
     `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER_MS}`,
-    `sentinel failover-timeout ${NAME} 4000`, ''].join('\n'));
-  const sentinel = new Redis(t, { port, dir, config, binary: REDIS_SERVER });
+    `sentinel failover-timeout ${NAME} 4000`,
+    ...(password ? [`sentinel auth-pass ${NAME} ${password}`] : []),
+    ...(sentinelPassword ? [`requirepass ${sentinelPassword}`, `sentinel sentinel-pass ${sentinelPassword}`] : []), ''].join('\n'));
+  const sentinel = new Redis(t, { port, dir, config, password: sentinelPassword, binary: REDIS_SERVER });
   sentinel.command = () => [config, '--sentinel'];
   atEnd(t, () => sentinel.link?.close());
   return sentinel.start();
@@ -32,7 +34,8 @@ export class Sentinels {
     this.name = NAME;
   }
   get url() {
-    return `redis+sentinel://${this.sentinels.map((s) => s.host).join(',')}/${NAME}`;
+    const { password: own } = this.sentinels[0];
+    return `redis+sentinel://${this.servers[0].credentials}${this.sentinels.map((s) => s.host).join(',')}/${NAME}${own ? `?sentinel_password=${own}` : ''}`;
   }
   // The port that this sentinel takes for the master's.
   async masterPort(sentinel = this.sentinels[0]) {
@@ -75,13 +78,13 @@ export class Sentinels {
   }
 }
 
-export async function startSentinels(t, { replicas = 1, sentinels = 3, aof = true } = {}) {
+export async function startSentinels(t, { replicas = 1, sentinels = 3, aof = true, password, sentinelPassword } = {}) {
   const args = REPLICATION;
-  const master = await startRedis(t, { args, aof });
+  const master = await startRedis(t, { args, aof, password });
   const servers = [master];
-  for (let i = 0; i < replicas; i++) servers.push(await startRedis(t, { args: [...args, '--replicaof', '127.0.0.1', master.port], aof }));
+  for (let i = 0; i < replicas; i++) servers.push(await startRedis(t, { args: [...args, '--replicaof', '127.0.0.1', master.port], aof, password }));
   const watchers = [];
-  for (let i = 0; i < sentinels; i++) watchers.push(await startSentinel(t, master, Math.floor(sentinels / 2) + 1));
+  for (let i = 0; i < sentinels; i++) watchers.push(await startSentinel(t, master, Math.floor(sentinels / 2) + 1, { password, sentinelPassword }));
   const self = new Sentinels(servers, watchers);
   await until(async () => {
     const seen = await Promise.all(watchers.map((s) => s.cli('SENTINEL', 'MASTER', NAME)));

@@ -104,15 +104,15 @@ export class Server {
   }
 }
 
-export function spawnCrier(args, env = {}) {
-  return spawn(BIN, args, { env: cleanEnv(env), stdio: ['pipe', 'pipe', 'pipe'], cwd: '/' });
+export function spawnCrier(args, env = {}, bin = BIN) {
+  return spawn(bin, args, { env: cleanEnv(env), stdio: ['pipe', 'pipe', 'pipe'], cwd: '/' });
 }
 
 // `t` is a test context: the server ends with the test.
-export async function startServer(t, flags = [], { port = 0, env = {} } = {}) {
+export async function startServer(t, flags = [], { port = 0, env = {}, bin = BIN } = {}) {
   const host = flags.includes('--host') ? [] : ['--host', '127.0.0.1'];
   const drain = flags.includes('--drain') ? [] : ['--drain', '2s'];
-  const server = new Server(spawnCrier(['serve', '--port', String(port), ...host, ...drain, ...flags], env));
+  const server = new Server(spawnCrier(['serve', '--port', String(port), ...host, ...drain, ...flags], env, bin));
   atEnd(t, () => server.stop());
   return server.listening();
 }

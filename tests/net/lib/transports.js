@@ -1,25 +1,51 @@
 // transports.js - one way to listen to channels over any transport, for tests that compare them.
 //
 // A listener has `cursor` (good on every transport), and next() which gives {data, id, channel}
-// or {gap}. Gaps and messages come in the order in which the transport said them.
+// or {gap}. Gaps and messages come in the order in which the transport said them. read() gives the
+// same without a promise per item, for tests with hundreds of listeners.
 
-import { poll } from './poll.js';
-import { Sse } from './sse.js';
-import { atEnd, Queue } from './wait.js';
-import { WsClient } from './wsclient.js';
+import { Http1 } from './http1.js';
 import { query } from './http.js';
+import { Sse } from './sse.js';
+import { atEnd, guard, Queue } from './wait.js';
+import { WsClient } from './wsclient.js';
 
-class SseListener {
+// What does not open must not stay behind.
+async function orClose(listener, opening) {
+  try {
+    return await opening;
+  } catch (e) {
+    await listener.close();
+    throw e;
+  }
+}
+
+class Listener {
+  async next() {
+    for (;;) {
+      const item = this.translate(await this.source.next(`a message or gap over ${this.transport}`));
+      if (item) return item;
+    }
+  }
+  read(onItem, onEnd) {
+    this.source.flow((raw) => {
+      const item = this.translate(raw);
+      if (item) onItem(item);
+    }, onEnd);
+  }
+}
+
+class SseListener extends Listener {
   static async open(server, channels, since) {
     const self = new SseListener();
     self.stream = await Sse.open(server, { channel: channels, since, format: 'json' });
-    const ready = await self.stream.ready();
+    const ready = await orClose(self, self.stream.ready());
+    self.source = self.stream.events;
     self.client = ready.client;
     self.cursor = ready.id;
     return self;
   }
-  async next() {
-    const event = await this.stream.events.next('a message or gap over EventSource');
+  translate(event) {
     if (event.hasId) this.cursor = event.id;
     if (event.event === 'crier.gap') return { gap: JSON.parse(event.data) };
     if (event.event !== 'message') throw new Error(`unexpected ${JSON.stringify(event)}`);
@@ -30,12 +56,13 @@ class SseListener {
   }
 }
 
-class WsListener {
+class WsListener extends Listener {
   static async open(server, channels, since) {
     const self = new WsListener();
     self.ws = new WsClient(server.wsUrl(`/ws?${query({ channel: channels, since })}`));
-    await self.ws.opened();
-    const ready = await self.ws.next('ready');
+    await orClose(self, self.ws.opened());
+    const ready = await orClose(self, self.ws.next('ready'));
+    self.source = self.ws.frames;
     self.client = ready.client;
     // A WebSocket has a cursor per channel; joined they are one cursor.
     self.cursors = new Map(ready.channels.map((c) => [c.channel, c.cursor]));
@@ -44,55 +71,65 @@ class WsListener {
   get cursor() {
     return [...this.cursors.values()].join('~');
   }
-  async next() {
-    for (;;) {
-      const m = await this.ws.next('a message or gap over WebSocket');
-      if (m.op === 'join' || m.op === 'leave') continue;
-      if (m.op === 'gap') {
-        this.cursors.set(m.channel, m.cursor);
-        const { op, ...gap } = m;
-        return { gap };
-      }
-      if (m.op !== 'message') throw new Error(`unexpected ${JSON.stringify(m)}`);
-      this.cursors.set(m.channel, m.id);
-      const { op, ...envelope } = m;
-      return envelope;
+  translate(frame) {
+    const { op, ...rest } = JSON.parse(frame);
+    if (op === 'join' || op === 'leave') return undefined;
+    if (op === 'gap') {
+      this.cursors.set(rest.channel, rest.cursor);
+      return { gap: rest };
     }
+    if (op !== 'message') throw new Error(`unexpected ${frame}`);
+    this.cursors.set(rest.channel, rest.id);
+    return rest;
   }
   async close() {
     this.ws.socket.terminate();
   }
 }
 
-class PollListener {
+class PollListener extends Listener {
   static async open(server, channels, since) {
     const self = new PollListener();
-    Object.assign(self, { server, channels, cursor: since, items: new Queue('the polls'), abort: new AbortController() });
-    if (!since) await self.ask();
+    Object.assign(self, { channels, cursor: since, source: new Queue('the polls'), http: new Http1(server) });
+    if (!since) await orClose(self, self.ask());
     return self;
   }
   async ask() {
-    const answer = await poll(this.server, { channel: this.channels, since: this.cursor, timeout: 20 }, { signal: this.abort.signal });
+    const path = `/poll?${query({ channel: this.channels, since: this.cursor, timeout: 20 })}`;
+    const { status, text } = await guard(this.http.ask('GET', path), `the answer to ${path}`);
+    if (status !== 200) throw new Error(`poll answered ${status} ${text}`);
+    const answer = JSON.parse(text);
     this.cursor = answer.cursor;
-    for (const gap of answer.gaps) this.items.push({ gap });
-    for (const message of answer.messages) this.items.push(message);
+    for (const gap of answer.gaps) this.source.push({ gap });
+    for (const message of answer.messages) this.source.push(message);
   }
   async next() {
-    while (!this.items.items.length) await this.ask();
-    return this.items.next();
+    while (!this.source.items.length) await this.ask();
+    return this.source.next();
+  }
+  read(onItem, onEnd) {
+    this.source.flow(onItem, () => {});
+    const again = () => !this.closed && this.ask().then(again, onEnd);
+    again();
   }
   async close() {
-    this.abort.abort();
+    this.closed = true;
+    this.http.close();
   }
 }
 
 const OPEN = { sse: SseListener, ws: WsListener, poll: PollListener };
 export const TRANSPORTS = Object.keys(OPEN);
 
-export async function listen(t, server, transport, channels, since) {
+export async function openListener(server, transport, channels, since) {
   const listener = await OPEN[transport].open(server, channels, since);
-  atEnd(t, () => listener.close());
   listener.transport = transport;
+  return listener;
+}
+
+export async function listen(t, server, transport, channels, since) {
+  const listener = await openListener(server, transport, channels, since);
+  atEnd(t, () => listener.close());
   return listener;
 }
 

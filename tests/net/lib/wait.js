@@ -34,12 +34,23 @@ export class Queue {
     this.ended = null;
   }
   push(item) {
+    if (this.sink) return this.sink(item);
     const waiter = this.waiting.shift();
     if (waiter) waiter.resolve(item);
     else this.items.push(item);
+    return undefined;
+  }
+  // From here on what comes is given to `sink` at once, and what is there already; `ended` hears
+  // of the end. Costs no promise per item.
+  flow(sink, ended) {
+    this.sink = sink;
+    for (const item of this.items.splice(0)) sink(item);
+    this.onEnd = ended;
+    if (this.ended) ended(this.ended);
   }
   end(error) {
     this.ended = error || new Error(`${this.what} ended`);
+    this.onEnd?.(this.ended);
     for (const waiter of this.waiting.splice(0)) waiter.reject(this.ended);
   }
   next(what = `something from ${this.what}`) {
