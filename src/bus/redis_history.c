@@ -1,8 +1,8 @@
 /* redis_history.c - reading without listening: always from Redis, so that who has seen its publish
  * acknowledged anywhere finds it in the history everywhere.
  *
- * One read mostly. Where the asked position turns out not to be of the order, a second one begins
- * at the place that the two have in common.
+ * One read mostly. A second one where the first tells where to begin: at the place that the asked
+ * position has in common with the order, or so many messages before its end.
  */
 #include "redis_range.h"
 
@@ -19,9 +19,9 @@ struct history {
 static uint32_t wanted(const struct catch_up *cu)
 {
     uint32_t n = cu->max_messages ? cu->max_messages : 1;
-    if (cu->from == FROM_LAST_N && cu->last_n < n)
-        n = cu->last_n;
-    return n < HISTORY_MESSAGES ? n : HISTORY_MESSAGES;
+    if (n > HISTORY_MESSAGES)
+        n = HISTORY_MESSAGES;
+    return cu->from == FROM_LAST_N && cu->last_n < n ? cu->last_n : n;
 }
 
 static void answer(struct history *h, enum err e)
@@ -102,6 +102,11 @@ static void on_range(struct range_call *call, enum err e, struct range *g)
         answer(h, e);
         return;
     }
+    if (call->from == RANGE_NOTHING && h->op->cu.from == FROM_LAST_N && h->op->cu.last_n) {
+        const uint64_t head = g->order.head.offset, n = h->op->cu.last_n;
+        read_from(h, RANGE_AFTER, head > n ? head - n : 0);
+        return;
+    }
     struct position common;
     enum gap_reason gap = judge(h, g, &common);
     bool elsewhere = h->op->reverse ? call->offset != RANGE_NEWEST : common.offset < call->offset;
@@ -130,8 +135,10 @@ void redis_bus_history(struct redis_bus *rb, struct bus_history *op)
     h->call.done = on_range;
     if (op->reverse && cu->from == FROM_POSITION && cu->since.offset)
         read_from(h, RANGE_UP_TO, cu->since.offset - 1);
-    else if (op->reverse || cu->from == FROM_LAST_N)
+    else if (op->reverse || (cu->from == FROM_LAST_N && cu->last_n <= wanted(cu)))
         read_from(h, RANGE_UP_TO, RANGE_NEWEST);
+    else if (cu->from == FROM_LAST_N && cu->last_n == UINT32_MAX)
+        read_from(h, RANGE_AFTER, 0);
     else if (cu->from == FROM_POSITION)
         read_from(h, RANGE_AFTER, cu->since.offset);
     else
