@@ -90,6 +90,7 @@ void cluster_set_owner(struct redis *r, uint16_t slot, struct redis_node *n)
     if (old == n)
         return;
     s->owner = n;
+    cl->changed = true;
     if (old) {
         cl->covered--;
         if (--old->slots == 0)
@@ -167,15 +168,18 @@ static void take_table(struct redis *r, const struct slot_range *range, size_t n
     cl->told = true;
 }
 
-/* Handlers run from the second line on. */
+/* Handlers may run when subscriptions are moved and nodes closed. */
 static void follow_table(struct redis *r)
 {
-    const struct cluster *cl = cluster_of(r);
+    struct cluster *cl = cluster_of(r);
     struct redis_node *n;
 
     aim_probes(r);
     subs_place_waiting(r);
-    subs_reroute(r);
+    if (cl->changed) { /* it looks at every subscription */
+        cl->changed = false;
+        subs_reroute(r);
+    }
     while (cl->running && (n = superfluous(r))) {
         log_info("redis_node_gone", "server=%s", n->name);
         node_close(n);
@@ -328,7 +332,7 @@ static void cluster_stop(struct redis *r)
 {
     struct cluster *cl = cluster_of(r);
 
-    cl->running = cl->told = cl->sub_moved = false;
+    cl->running = cl->told = cl->changed = cl->sub_moved = false;
     scout_stop(&cl->scout);
     timer_cancel(loop_timers(r->loop), &cl->tick);
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)

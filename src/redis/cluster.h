@@ -24,6 +24,7 @@ struct cluster {
     struct scout scout;
     bool running;
     bool told;         /* a table came since the start */
+    bool changed;      /* slots have other owners since subscriptions were looked through */
     bool sub_moved;    /* subscriptions wait in `nowhere` for the next tick */
     size_t covered;    /* slots with an owner */
     uint64_t whole_ms; /* when it was ready last, or another was asked instead */

@@ -85,6 +85,7 @@ struct redis_node {
     struct acks acks;
     uint64_t ack_ms;        /* when the last one came, or the first of a queue was sent */
     uint64_t subs_retry_ms; /* none is asked for before */
+    bool subs_refused;      /* the last answer was an error */
 
     /* of a cluster */
     size_t slots;      /* how many it owns */

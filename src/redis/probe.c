@@ -42,6 +42,8 @@ const char *probe_why_not(const struct redis_node *n)
         return "a Redis server is not connected for subscriptions";
     if (n->cluster_down)
         return "the Redis Cluster says that it is down";
+    if (n->subs_refused && n->probe.state != SUB_ON)
+        return "a Redis server refuses subscriptions";
     return probe_is_heard(n) ? NULL : "what is published to a Redis server does not come back";
 }
 

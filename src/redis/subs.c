@@ -175,6 +175,7 @@ static void confirmed(struct redis_node *n, struct slice channel)
         return;
     }
     (void)pop_ack(n, &s);
+    n->subs_refused = false;
     if (!s)
         return;
     list_remove(&s->in_node);
@@ -258,6 +259,7 @@ static void refused(struct redis_node *n, const struct reply *p)
         return;
     }
     fail_command(n, false);
+    n->subs_refused = true;
     n->subs_retry_ms = client_now_ms(r) + RETRY_MS;
     if (kind == ERROR_CLUSTER_DOWN)
         r->topology->look(r, n);
