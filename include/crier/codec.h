@@ -16,7 +16,8 @@ enum err percent_decode(struct slice s, bool plus_is_space, struct buf *b) MUST_
 /* Everything but unreserved characters is escaped. */
 void percent_append(struct buf *b, struct slice s);
 
-/* out: 20 bytes (libcrypto). Only for the WebSocket handshake (RFC 6455 4.2.2). */
+/* out: 20 bytes (libcrypto). Only where a protocol names it: the WebSocket handshake (RFC 6455
+ * 4.2.2), and what Redis calls a script. */
 void sha1(struct slice bytes, uint8_t out[20]);
 
 /* UTF-8 as it arrives (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF). */

@@ -1,7 +1,7 @@
-/* sha1.c - SHA-1 for the WebSocket handshake, from libcrypto.
+/* sha1.c - SHA-1 for the WebSocket handshake and the names of Redis scripts, from libcrypto.
  *
- * There it proves only that the server speaks the protocol. Nothing that must resist forgery may
- * use it.
+ * The one proves only that the server speaks the protocol, the other is of our own texts. Nothing
+ * that must resist forgery may use it.
  */
 #include "crier/codec.h"
 
