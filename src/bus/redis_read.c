@@ -273,8 +273,8 @@ static void answer_from_page(struct waiter *w, const struct range *g, const stru
     struct catch_up *cu = w->cu;
     const struct catch_up asked = *cu;
     if (asked.from == FROM_LAST_N) { /* the page is not the newest: by position, and no gap */
-        cu->from = FROM_POSITION;
         cu->since = tail_position(&g->order, stand_of(&g->order, cu));
+        cu->from = FROM_POSITION;
     }
     w->op->err = tail_catch_up(page, cu, false);
     if (asked.from == FROM_LAST_N) {
