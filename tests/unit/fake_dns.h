@@ -26,7 +26,7 @@ static pthread_cond_t dns_changed = PTHREAD_COND_INITIALIZER;
 static bool dns_holds; /* under dns_lock */
 
 /* From now on names that hang do, or do not any more. */
-static void dns_hold(bool holds)
+static inline void dns_hold(bool holds)
 {
     pthread_mutex_lock(&dns_lock);
     dns_holds = holds;
@@ -34,7 +34,7 @@ static void dns_hold(bool holds)
     pthread_mutex_unlock(&dns_lock);
 }
 
-static void dns_hang(void)
+static inline void dns_hang(void)
 {
     pthread_mutex_lock(&dns_lock);
     while (dns_holds)
@@ -42,7 +42,7 @@ static void dns_hang(void)
     pthread_mutex_unlock(&dns_lock);
 }
 
-static struct addrinfo *dns_entry(const char *address, const char *port)
+static inline struct addrinfo *dns_entry(const char *address, const char *port)
 {
     struct {
         struct addrinfo info;

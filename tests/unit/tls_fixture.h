@@ -21,7 +21,7 @@ static EVP_PKEY *tls_ca_key;
 static X509 *tls_ca;
 
 /* A path in the directory; a ring of 4 buffers. */
-static const char *tls_path(const char *name)
+static inline const char *tls_path(const char *name)
 {
     static char ring[4][128];
     static unsigned turn;
@@ -41,8 +41,8 @@ static void tls_extend(X509 *x, int what, const char *value)
 }
 
 /* san: "DNS:a,IP:::1"; NULL makes an authority. Times in seconds from now. */
-static X509 *tls_certificate(EVP_PKEY *key, const char *name, const char *san, long from,
-                             long until, X509 *issuer, EVP_PKEY *issuer_key)
+static inline X509 *tls_certificate(EVP_PKEY *key, const char *name, const char *san, long from,
+                                    long until, X509 *issuer, EVP_PKEY *issuer_key)
 {
     static long serial;
     X509 *x = X509_new();
@@ -120,7 +120,7 @@ static void tls_fixture_close(void)
 }
 
 /* The server's side, with NAME's certificate. */
-static SSL_CTX *tls_server_ctx(const char *name)
+static inline SSL_CTX *tls_server_ctx(const char *name)
 {
     SSL_CTX *c = SSL_CTX_new(TLS_server_method());
     char file[64];
@@ -134,7 +134,7 @@ static SSL_CTX *tls_server_ctx(const char *name)
     return c;
 }
 
-static SSL *tls_server(SSL_CTX *c, int fd)
+static inline SSL *tls_server(SSL_CTX *c, int fd)
 {
     SSL *s = SSL_new(c);
 
