@@ -84,7 +84,7 @@ async function allIsWell({ server, clients, following }) {
   const order = (await wholeHistory(server, 'a')).map((m) => m.id);
   for (const client of clients) {
     assert.deepEqual(client.gaps('a'), [], client.transport);
-    assert.deepEqual(judge(order, client.ids('a')), [], client.transport);
+    assert.deepEqual(judge(order, client.ids('a')).slice(0, 3), [], client.transport);
     if (client.transport !== 'poll') assert.equal(client.dropped, 0, `${client.transport} stayed open`);
   }
 }

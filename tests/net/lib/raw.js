@@ -13,13 +13,15 @@ export class Raw {
 
   constructor(socket) {
     this.socket = socket;
-    this.received = Buffer.alloc(0);
-    this.at = 0; // what was consumed
+    this.received = Buffer.alloc(0); // what was not consumed when more came, and that
+    this.at = 0; // what of it was consumed since
     this.watchers = new Set();
     this.ended = new Promise((resolve) => (this.end = resolve));
     socket.setNoDelay(true);
     socket.on('data', (bytes) => {
-      this.received = Buffer.concat([this.received, bytes]);
+      const { rest } = this;
+      this.received = rest.length ? Buffer.concat([rest, bytes]) : bytes;
+      this.at = 0;
       this.look();
     });
     socket.on('error', (e) => (this.error = e));

@@ -99,11 +99,6 @@ export class Sse {
       raw.at = raw.received.length;
       this.take(rest);
     }
-    // Long streams are not kept twice.
-    if (raw.at > 1 << 20) {
-      raw.received = raw.received.subarray(raw.at);
-      raw.at = 0;
-    }
     if (raw.closed) this.finish();
   }
 
