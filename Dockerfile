@@ -31,9 +31,10 @@ USER 65532:65532
 ENV CRIER_HOST=0.0.0.0 CRIER_INSECURE=true PORT=8080
 EXPOSE 8080
 
-# bash is part of the base image, a client for HTTP is not.
+# Not /ready, which is for load balancers: a container that is replaced because Redis is away loses
+# its streams for nothing. bash is part of the base image, a client for HTTP is not.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-    CMD bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$PORT" && printf "GET /ready HTTP/1.0\r\n\r\n" >&3 && head -n 1 <&3 | grep -q " 200 "'
+    CMD bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$PORT" && printf "GET /health HTTP/1.0\r\n\r\n" >&3 && head -n 1 <&3 | grep -q " 200 "'
 
 ENTRYPOINT ["crier"]
 CMD ["serve"]
