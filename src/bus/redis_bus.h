@@ -80,7 +80,8 @@ struct rchannel {
     struct {
         struct msg *msg; /* counted */
         uint32_t previous_epoch;
-    } * buffer; /* owned */
+        uint64_t since_read; /* rb->reads when it came */
+    } * buffer;              /* owned */
     uint32_t n_buffered, buffer_size;
     /* redis_registry.c */
     uint32_t subscribers, told;

@@ -184,7 +184,7 @@ static bool is_old(const struct rchannel *c, struct position p)
     return common.epoch && common.offset == p.offset;
 }
 
-static void buffer(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
+static void buffer(struct rchannel *c, struct msg *m, uint32_t previous_epoch, uint64_t since_read)
 {
     if (c->n_buffered == BUFFER_MESSAGES) {
         clear_buffer(c);
@@ -202,6 +202,7 @@ static void buffer(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
         c->buffer_size = size;
     }
     c->buffer[c->n_buffered].msg = msg_ref(m);
+    c->buffer[c->n_buffered].since_read = since_read;
     c->buffer[c->n_buffered++].previous_epoch = previous_epoch;
 }
 
@@ -213,15 +214,17 @@ static void look_again(struct rchannel *c)
     read_pump(c);
 }
 
-/* A message that pub/sub brought while the channel is live. */
-static void live(struct rchannel *c, struct msg *m, uint32_t previous_epoch)
+/* A message that pub/sub brought when so many reads had been begun; the channel is live. */
+static void live(struct rchannel *c, struct msg *m, uint32_t previous_epoch, uint64_t since_read)
 {
     if (is_next(c, m->pos, previous_epoch)) {
         rchannel_accept(c, m);
     } else if (!is_old(c, m->pos)) {
+        if (c->confirmed > since_read)
+            return; /* looked for since, and it is not there: of an order that was lost */
         log_debug("redis_hole", "channel=%s have=%llu heard=%llu", log_quote(rchannel_name(c)),
                   (unsigned long long)c->tail.head.offset, (unsigned long long)m->pos.offset);
-        buffer(c, m, previous_epoch);
+        buffer(c, m, previous_epoch, since_read);
         look_again(c);
     }
 }
@@ -270,9 +273,9 @@ void rchannel_message(struct rchannel *c, struct slice text)
         return;
     }
     if (c->state == CHANNEL_LIVE)
-        live(c, m, r.previous_epoch);
+        live(c, m, r.previous_epoch, c->rb->reads);
     else
-        buffer(c, m, r.previous_epoch);
+        buffer(c, m, r.previous_epoch, c->rb->reads);
     msg_unref(m);
 }
 
@@ -295,9 +298,9 @@ void rchannel_synced(struct rchannel *c)
     c->n_buffered = c->buffer_size = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (c->state == CHANNEL_LIVE)
-            live(c, heard[i].msg, heard[i].previous_epoch);
+            live(c, heard[i].msg, heard[i].previous_epoch, heard[i].since_read);
         else
-            buffer(c, heard[i].msg, heard[i].previous_epoch);
+            buffer(c, heard[i].msg, heard[i].previous_epoch, heard[i].since_read);
         msg_unref(heard[i].msg);
     }
     free(heard);
