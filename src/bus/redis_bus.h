@@ -105,7 +105,8 @@ struct waiter {
 #define REDIS_PREFIX_MAX 64
 #define REDIS_KEY_MAX (REDIS_PREFIX_MAX + CHANNEL_MAX_BYTES + 32)
 
-/* How long the order of a channel is remembered that nobody uses: twice as long as its messages. */
+/* How long the order of a channel is remembered that nobody uses: twice as long as its messages
+ * and its idempotency keys. */
 uint64_t redis_bus_meta_ms(const struct ns_options *o);
 
 struct script_call {

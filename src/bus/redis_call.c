@@ -31,7 +31,10 @@ script_call_new(struct redis_bus *rb, struct redis_script *script, size_t n_args
 
 uint64_t redis_bus_meta_ms(const struct ns_options *o)
 {
-    return o->history_ms > META_MS / 2 ? 2 * o->history_ms : META_MS;
+    uint64_t ms = META_MS;
+    if (ms < 2 * o->history_ms)
+        ms = 2 * o->history_ms;
+    return ms < 2 * o->idempotency_ms ? 2 * o->idempotency_ms : ms;
 }
 
 static char *room(struct script_call *c, size_t n)

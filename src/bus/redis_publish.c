@@ -102,12 +102,11 @@ static void publish(struct redis_bus *rb, struct bus_publish *op)
     const struct slice key = o->idempotency_ms ? slice_str(op->key) : SLICE_NONE;
     const struct position known = witness_get(rb, m->channel, m->channel_hash);
     const size_t fixed = 4 * REDIS_KEY_MAX + 256;
-    struct script_call *c = script_call_new(rb, &script_publish, 15,
+    struct script_call *c = script_call_new(rb, &script_publish, 16,
                                             fixed + key.len + record_body_max(m), on_published, op);
     script_call_key(c, m->channel, ":m", SLICE_NONE);
-    script_call_key(c, m->channel, ":s", SLICE_NONE);
-    if (key.len)
-        script_call_key(c, m->channel, ":k:", key);
+    if (o->history_messages && o->history_ms)
+        script_call_key(c, m->channel, ":s", SLICE_NONE);
     script_call_constant(c, redis_arg_identity);
     script_call_u64(c, cursor_new_epoch());
     script_call_u64(c, o->history_messages);
@@ -118,11 +117,13 @@ static void publish(struct redis_bus *rb, struct bus_publish *op)
     script_call_body(c, m);
     script_call_u64(c, known.epoch);
     script_call_u64(c, known.offset);
+    script_call_u64(c, o->idempotency_ms);
+    script_call_u64(c, o->idempotency_keys);
     if (key.len) {
         char digest[2 * DIGEST_BYTES + 1];
         digest_of(m->payload, digest);
+        script_call_text(c, key);
         script_call_text(c, slice_str(digest));
-        script_call_u64(c, o->idempotency_ms);
     }
     script_call_submit(c);
 }

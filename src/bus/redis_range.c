@@ -97,7 +97,10 @@ void range_read(struct range_call *call, struct slice channel)
     struct script_call *sc =
         script_call_new(call->rb, &script_read, 12, 3 * REDIS_KEY_MAX + 192, on_reply, call);
     script_call_key(sc, channel, ":m", SLICE_NONE);
-    script_call_key(sc, channel, ":s", SLICE_NONE);
+    if (call->options->history_messages && call->options->history_ms)
+        script_call_key(sc, channel, ":s", SLICE_NONE);
+    else
+        call->from = RANGE_NOTHING;
     script_call_constant(sc, redis_arg_identity);
     script_call_u64(sc, cursor_new_epoch());
     script_call_u64(sc, redis_bus_meta_ms(call->options));

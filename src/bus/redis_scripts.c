@@ -62,26 +62,50 @@
     "  return epoch, line, true\n"                                                         \
     "end\n"
 
+/* Idempotency keys are fields of META, so that a publish needs no key that is not there yet: while
+ * a slot moves, Redis Cluster refuses commands of which one key is there and another is not. There
+ * are 6 other fields. Those too old go, and a quarter of the oldest when there are more than
+ * `most`.
+ */
+#define LUA_FORGET_KEYS                                                                           \
+    "local function forget_keys(meta, before, most)\n"                                            \
+    "  if redis.call('HLEN', meta) <= 6 then return end\n"                                        \
+    "  local all, kept = redis.call('HGETALL', meta), {}\n"                                       \
+    "  for i = 1, #all, 2 do\n"                                                                   \
+    "    if string.sub(all[i], 1, 4) == 'key:' then\n"                                            \
+    "      local since = tonumber(string.match(all[i + 1], '(%d+)$') or 0)\n"                     \
+    "      if since <= before then redis.call('HDEL', meta, all[i])\n"                            \
+    "      else kept[#kept + 1] = {since, all[i]} end\n"                                          \
+    "    end\n"                                                                                   \
+    "  end\n"                                                                                     \
+    "  if #kept <= most then return end\n"                                                        \
+    "  table.sort(kept, function(a, b) return a[1] < b[1] end)\n"                                 \
+    "  for i = 1, #kept - math.floor(most * 3 / 4) do redis.call('HDEL', meta, kept[i][2]) end\n" \
+    "end\n"
+
 /* clang-format off */
 struct redis_script script_publish = {.text =
     LUA_COUNT_OLD
     LUA_WITNESS
-    "local meta, stream, seen = KEYS[1], KEYS[2], KEYS[3]\n"
+    LUA_FORGET_KEYS
+    "local meta, stream = KEYS[1], KEYS[2]\n"
     "local server, fresh, keep, age, rest = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])\n"
-    "if seen then\n"
-    "  local was = redis.call('GET', seen)\n"
-    "  if was then\n"
-    "    local digest, at = string.match(was, '^(%S+) (.+)$')\n"
-    "    if digest ~= ARGV[11] then return 'conflict' end\n"
+    "local known_for, field = tonumber(ARGV[11]), ARGV[13] and 'key:' .. ARGV[13]\n"
+    LUA_NOW
+    "local was = field and redis.call('HGET', meta, field)\n"
+    "if was then\n"
+    "  local digest, at, since = string.match(was, '^(%S+) (%d+ %d+) (%d+)$')\n"
+    "  if digest and tonumber(since) + known_for > now then\n"
+    "    if digest ~= ARGV[14] then return 'conflict' end\n"
     "    return 'repeated ' .. at\n"
     "  end\n"
     "end\n"
     "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'time', 'server', 'care', 'line')\n"
-    LUA_NOW
     "local epoch, offset, time, care = m[1], tonumber(m[2] or nil), tonumber(m[3] or 0), tonumber(m[5] or 0)\n"
     "local before = epoch\n"
     "if not epoch or not offset then\n"
-    "  redis.call('DEL', meta, stream)\n"
+    "  redis.call('DEL', meta)\n"
+    "  if stream then redis.call('DEL', stream) end\n"
     "  epoch, before, offset, time, care = fresh, fresh, 0, 0, 0\n"
     "  redis.call('HSET', meta, 'epoch', epoch, 'server', server)\n"
     "else\n"
@@ -98,7 +122,7 @@ struct redis_script script_publish = {.text =
     "local at = epoch .. ' ' .. string.format('%.0f', offset)\n"
     "local head = at .. ' ' .. string.format('%.0f', time) .. ' ' .. before\n"
     "local text = head .. ' ' .. ARGV[8]\n"
-    "if keep > 0 and age > 0 then\n"
+    "if stream then\n"
     "  local added = redis.pcall('XADD', stream, 'MAXLEN', keep, string.format('%.0f-0', offset), 'm', text)\n"
     "  if type(added) == 'table' and added.err then\n"
     "    if not string.find(added.err, 'smaller') then return redis.error_reply(added.err) end\n"
@@ -109,15 +133,19 @@ struct redis_script script_publish = {.text =
     "redis.call('HSET', meta, 'offset', string.format('%.0f', offset), 'time', string.format('%.0f', time))\n"
     "local span = math.floor(math.min(age > 0 and age or rest, rest) / 8)\n"
     "if now >= care or care > now + span then\n"
-    "  if keep > 0 and age > 0 then\n"
+    "  if stream then\n"
     "    local n = old(stream, now, age)\n"
     "    if n > 0 then redis.call('XTRIM', stream, 'MAXLEN', redis.call('XLEN', stream) - n) end\n"
     "    redis.call('PEXPIRE', stream, string.format('%.0f', age + 2 * span + 1000))\n"
     "  end\n"
     "  redis.call('HSET', meta, 'care', string.format('%.0f', now + span))\n"
     "  redis.call('PEXPIRE', meta, ARGV[5])\n"
+    "  forget_keys(meta, now - known_for, tonumber(ARGV[12]))\n"
     "end\n"
-    "if seen then redis.call('SET', seen, ARGV[11] .. ' ' .. at, 'PX', ARGV[12]) end\n"
+    "if field then\n"
+    "  redis.call('HSET', meta, field, ARGV[14] .. ' ' .. at .. ' ' .. string.format('%.0f', now))\n"
+    "  if redis.call('HLEN', meta) > tonumber(ARGV[12]) + 7 then forget_keys(meta, now - known_for, tonumber(ARGV[12])) end\n"
+    "end\n"
     "redis.call(ARGV[6], ARGV[7], text)\n"
     "return head\n"};
 
@@ -128,7 +156,8 @@ struct redis_script script_read = {.text =
     "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'line')\n"
     "local found, lost = {}, false\n"
     "if not m[1] or not m[2] then\n"
-    "  redis.call('DEL', meta, stream)\n"
+    "  redis.call('DEL', meta)\n"
+    "  if stream then redis.call('DEL', stream) end\n"
     "  redis.call('HSET', meta, 'epoch', ARGV[2], 'offset', 0, 'server', ARGV[1])\n"
     "  redis.call('PEXPIRE', meta, ARGV[3])\n"
     "  m = {ARGV[2], '0', ''}\n"

@@ -4,16 +4,17 @@
 
 #include "crier/redis.h"
 
-/* Keys of a channel: META (hash: epoch, offset, time, server, line, care), STREAM (entry OFFSET-0
- * with one field m, a record) and one key per idempotency key. Times in ms.
+/* Keys of a channel: META (hash: epoch, offset, time, server, line, care, and per idempotency key a
+ * field key:KEY with "DIGEST EPOCH OFFSET SINCE"), STREAM (entry OFFSET-0 with one field m, a
+ * record). Times in ms.
  *
- * publish  KEYS META STREAM [IDEMPOTENCY]
+ * publish  KEYS META [STREAM], without it nothing is kept
  *          ARGV server, epoch to begin with, messages kept, their age, age of META, publish verb,
- *               pub/sub channel, body, known epoch, known offset, [digest of the payload, age of
- *               IDEMPOTENCY]
+ *               pub/sub channel, body, known epoch, known offset, age of idempotency keys, so
+ *               many of them at most, [idempotency key, digest of the payload]
  *          "EPOCH OFFSET TIME PREVIOUS", "repeated EPOCH OFFSET", "conflict", or "again" (what was
  *          there made no sense and was removed)
- * read     KEYS META STREAM
+ * read     KEYS META [STREAM], without it only "-"
  *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count, publish
  *               verb, pub/sub channel, known epoch, known offset
  *          [epoch, offset, line, now, entries]; makes an order where there is none

@@ -204,7 +204,7 @@ test('Cluster: slots move under load, there and back: nothing is lost', async (t
       const slot = slotOf(channel);
       const from = await redis.ownerOf(slot);
       const to = redis.masters[(redis.masters.indexOf(from) + 1) % 3];
-      const moved = await redis.moveSlot(slot, from, to, { half: () => load.more(150) });
+      const moved = await redis.moveSlot(slot, from, to, { midway: () => load.more(150) });
       assert.ok(moved > 0, 'there were keys to move');
       await load.more(150);
       assert.equal(await redis.ownerOf(slot), to);
@@ -281,7 +281,7 @@ test('shards: one of three is killed: channels of the others go on, its own come
   await noticed(servers[0], began);
   for (const channel of channels) {
     const since = performance.now();
-    const answer = await request(servers[1], `/publish?${query({ channel })}`, { method: 'POST', headers: { 'Idempotency-Key': `meanwhile ${channel}` }, body: 'meanwhile' });
+    const answer = await request(servers[1], `/publish?${query({ channel })}`, { method: 'POST', headers: { 'Idempotency-Key': `meanwhile-${channel}` }, body: 'meanwhile' });
     assert.equal(answer.status, at.get(channel) === dead ? 503 : 200, channel);
     assert.ok(performance.now() - since < 500, 'at once');
     if (answer.status === 200) {

@@ -56,24 +56,22 @@ export class Cluster {
     return undefined;
   }
 
-  // Moves a slot with its keys, in the steps that redis-cli --cluster reshard takes. `half` is
-  // awaited when the slot is open on both sides and half of its keys have moved.
-  async moveSlot(slot, from, to, { half } = {}) {
+  // Moves a slot with its keys, in the steps that redis-cli --cluster reshard takes, ten keys at a
+  // time. `midway` is awaited twice: when the slot is open on both sides and no key has moved, and
+  // when all have and the slot has not. (While one key of a channel is here and the other there,
+  // a Cluster refuses every command that needs both.)
+  async moveSlot(slot, from, to, { midway = () => {} } = {}) {
     await to.cli('CLUSTER', 'SETSLOT', slot, 'IMPORTING', from.id);
     await from.cli('CLUSTER', 'SETSLOT', slot, 'MIGRATING', to.id);
-    const first = Number(await from.cli('CLUSTER', 'COUNTKEYSINSLOT', slot));
     let moved = 0;
-    let told = false;
+    await midway();
     for (;;) {
-      if (half && !told && moved * 2 >= first) {
-        told = true;
-        await half();
-      }
-      const keys = await from.cli('CLUSTER', 'GETKEYSINSLOT', slot, 1);
+      const keys = await from.cli('CLUSTER', 'GETKEYSINSLOT', slot, 10);
       if (!keys.length) break;
       await from.cli('MIGRATE', '127.0.0.1', to.port, '', 0, 5000, 'REPLACE', 'KEYS', ...keys);
       moved += keys.length;
     }
+    await midway();
     await to.cli('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
     await from.cli('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
     for (const node of this.masters) if (node !== from && node !== to && !node.proc.how) await node.cli('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
