@@ -16,11 +16,14 @@ struct history {
     bool again;
 };
 
-static uint32_t wanted(const struct catch_up *cu)
+/* Of one read, so no more than its reply may hold. */
+static uint32_t wanted(const struct redis_bus *rb, const struct catch_up *cu)
 {
     uint32_t n = cu->max_messages ? cu->max_messages : 1;
     if (n > HISTORY_MESSAGES)
         n = HISTORY_MESSAGES;
+    if (n > rb->reply_messages)
+        n = rb->reply_messages;
     return cu->from == FROM_LAST_N && cu->last_n < n ? cu->last_n : n;
 }
 
@@ -37,7 +40,7 @@ static void read_from(struct history *h, enum range_from from, uint64_t offset)
 {
     h->call.from = from;
     h->call.offset = offset;
-    h->call.count = wanted(&h->op->cu);
+    h->call.count = wanted(h->call.rb, &h->op->cu);
     range_read(&h->call, slice_str(h->op->channel));
 }
 
@@ -135,7 +138,7 @@ void redis_bus_history(struct redis_bus *rb, struct bus_history *op)
     h->call.done = on_range;
     if (op->reverse && cu->from == FROM_POSITION && cu->since.offset)
         read_from(h, RANGE_UP_TO, cu->since.offset - 1);
-    else if (op->reverse || (cu->from == FROM_LAST_N && cu->last_n <= wanted(cu)))
+    else if (op->reverse || (cu->from == FROM_LAST_N && cu->last_n <= wanted(rb, cu)))
         read_from(h, RANGE_UP_TO, RANGE_NEWEST);
     else if (cu->from == FROM_LAST_N && cu->last_n == UINT32_MAX)
         read_from(h, RANGE_AFTER, 0);
