@@ -40,9 +40,10 @@ struct tls {
 
 /* --- contexts --------------------------------------------------------------------------------- */
 
-static const char *queued_error(void)
+static const char *error_text(unsigned long e)
 {
-    const char *text = ERR_reason_error_string(ERR_peek_last_error());
+    const char *text =
+        ERR_SYSTEM_ERROR(e) ? strerror(ERR_GET_REASON(e)) : ERR_reason_error_string(e);
 
     return text ? text : "unknown error";
 }
@@ -78,7 +79,7 @@ static enum err readable(const char *what, const char *path, char why[TLS_WHY_BY
 
 static enum err bad_file(const char *what, const char *path, char why[TLS_WHY_BYTES])
 {
-    snprintf(why, TLS_WHY_BYTES, "%s %s: %s", what, path, queued_error());
+    snprintf(why, TLS_WHY_BYTES, "%s %s: %s", what, path, error_text(ERR_peek_last_error()));
     return ERR_SYNTAX;
 }
 
@@ -87,7 +88,8 @@ static enum err load_trust(SSL_CTX *s, const char *ca_file, char why[TLS_WHY_BYT
     if (!ca_file) {
         if (SSL_CTX_set_default_verify_paths(s) == 1)
             return ERR_OK;
-        snprintf(why, TLS_WHY_BYTES, "the system's certificates: %s", queued_error());
+        snprintf(why, TLS_WHY_BYTES, "the system's certificates: %s",
+                 error_text(ERR_peek_last_error()));
         return ERR_NOT_FOUND;
     }
     enum err e = readable("CA file", ca_file, why);
@@ -226,10 +228,12 @@ static enum err ended(struct tls *t)
                              : "closed the connection during the TLS handshake");
 }
 
+/* The cause is queued first; then come troubles with telling the peer. */
 static enum err protocol_error(struct tls *t)
 {
     long verdict = SSL_get_verify_result(t->ssl);
-    int reason = ERR_GET_REASON(ERR_peek_last_error());
+    unsigned long cause = ERR_peek_error();
+    int reason = ERR_GET_LIB(cause) == ERR_LIB_SSL ? ERR_GET_REASON(cause) : 0;
 
     if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         return ended(t);
@@ -237,7 +241,7 @@ static enum err protocol_error(struct tls *t)
         return broken(t, ERR_IO, X509_verify_cert_error_string(verdict));
     if (reason == SSL_R_WRONG_VERSION_NUMBER)
         return broken(t, ERR_IO, "does not speak TLS (wrong version number)");
-    return broken(t, ERR_IO, queued_error());
+    return broken(t, ERR_IO, error_text(cause));
 }
 
 /* What SSL_do_handshake, SSL_read_ex and SSL_write_ex have answered. */
