@@ -18,6 +18,7 @@
 #include "crier/rnd.h"
 #include "endpoint.h"
 #include "error.h"
+#include "inquiry.h"
 #include "probe.h"
 #include "ranges.h"
 
@@ -97,7 +98,8 @@ void cluster_set_owner(struct redis *r, uint16_t slot, struct redis_node *n)
             lose_last_slot(r, old);
     }
     if (n) {
-        n->slots++;
+        if (n->slots++ == 0 && n->state == NODE_UNFIT)
+            inquiry_begin(n); /* it was a replica, and may be promoted now */
         n->needed = true;
         cl->covered++;
     }
@@ -119,8 +121,11 @@ static void aim_probe(struct redis *r, struct redis_node *n)
         probe_drop(n);
         return;
     }
-    if (n->probe_channel && has_slot_of(r, n, n->probe.channel))
+    if (n->probe_channel && has_slot_of(r, n, n->probe.channel)) {
+        if (!n->proven)
+            probe_send(n); /* the last may have come before the node knew of its slots */
         return;
+    }
     uint32_t start = rnd_below(1u << 30);
     for (uint32_t i = 0; i < TAG_TRIES; i++) {
         snprintf(text, sizeof text, "%u", (unsigned)(start + i));

@@ -61,6 +61,9 @@ struct redis_node {
     bool pushes_was_up;
     bool needed; /* readiness waits for it */
     bool closed;
+    bool proven;       /* as counted in M_REDIS_UP */
+    bool subs_refused; /* the last answer to a subscription was an error */
+    bool cluster_down; /* it says that the cluster cannot serve */
 
     /* call.c's */
     uint64_t sent, answered; /* numbers of flights */
@@ -78,19 +81,16 @@ struct redis_node {
     uint64_t proven_ms;  /* when the newest probe that was heard was sent; 0 = none */
     uint64_t unheard_ms; /* since when one is answered and not heard; 0 = none is */
     int64_t rtt_ms;
-    bool proven; /* as counted in M_REDIS_UP */
 
     /* subs.c's */
     struct list wanted, asked, on; /* redis_sub.in_node by state */
     struct acks acks;
     uint64_t ack_ms;        /* when the last one came, or the first of a queue was sent */
     uint64_t subs_retry_ms; /* none is asked for before */
-    bool subs_refused;      /* the last answer was an error */
 
     /* of a cluster */
     size_t slots;      /* how many it owns */
     uint64_t named_ms; /* when a redirection named it last, or it lost its last slot */
-    bool cluster_down; /* it says that the cluster cannot serve */
 
     struct loop_corpse corpse;
 };
