@@ -116,7 +116,7 @@ for (const [how, end] of [['killed', (master) => master.kill9()], ['stopped', (m
   });
 }
 
-test('Sentinel: cursors of a lost part of the order are told of it, all others are good', async (t) => {
+test('Sentinel: cursors of what is lost and of before are told of the loss, those of after are good', async (t) => {
   const redis = await startSentinels(t);
   const [here, there] = await startInstances(t, 2, redis);
   const ids = [];
@@ -140,7 +140,8 @@ test('Sentinel: cursors of a lost part of the order are told of it, all others a
         for (let item; item?.data !== '10';) out.push((item = await listener.next()));
         return out.map((i) => i.gap?.reason ?? i.data);
       };
-      assert.deepEqual(await read(ids[0]), ['2', '3', '7', '8', '9', '10'], 'of before');
+      assert.deepEqual(await read(ids[0]), ['2', '3', 'epoch', '7', '8', '9', '10'], 'of before: three were lost on the way');
+      assert.deepEqual(await read(ids[2]), ['epoch', '7', '8', '9', '10'], 'of just before');
       assert.deepEqual(await read(ids[4]), ['epoch', '7', '8', '9', '10'], 'of what is lost');
       assert.deepEqual(await read(more[0]), ['8', '9', '10'], 'of after');
     }

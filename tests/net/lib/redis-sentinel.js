@@ -67,13 +67,15 @@ export class Sentinels {
   async mendReplication(replica) {
     await replica.cli('CONFIG', 'SET', 'masteruser', '', 'masterauth', '');
   }
-  // Until all replicas of the present master have everything.
+  // Until all replicas that are alive follow the present master, and have what it has now.
   async synced() {
     const master = await this.master();
+    const n = this.servers.filter((s) => s !== master && !s.proc.how).length;
+    const offset = Number((await master.info('replication')).master_repl_offset);
     await until(async () => {
       const info = await master.info('replication');
-      return Number(info.connected_slaves) === this.servers.filter((s) => s !== master && !s.proc.how).length &&
-        Object.entries(info).every(([k, v]) => !/^slave\d/.test(k) || (v.includes('state=online') && v.includes(`offset=${info.master_repl_offset}`)));
+      const replicas = Object.entries(info).filter(([k]) => /^slave\d/.test(k)).map(([, v]) => v);
+      return replicas.length === n && replicas.every((v) => v.includes('state=online') && Number(/offset=(\d+)/.exec(v)[1]) >= offset);
     }, 'the replicas have everything');
   }
 }
