@@ -127,7 +127,9 @@ static void on_ready(void *ctx)
 {
     struct redis_bus *rb = ctx;
     bool ready = redis_ready(rb->redis);
-    bus_set_ready(rb->be.bus, ready ? NULL : redis_why_not(rb->redis));
+    bus_set_ready(rb->be.bus, !ready                              ? redis_why_not(rb->redis)
+                              : registry_is_refused(rb->registry) ? "Redis refuses to run scripts"
+                                                                  : NULL);
     if (ready && !rb->ready)
         witnesses_speak(rb);
     rb->ready = ready;

@@ -187,6 +187,8 @@ enum err registry_new(struct redis_bus *rb, struct registry **out) MUST_CHECK;
 void registry_free(struct registry *g);
 void registry_subscribers(struct rchannel *c, uint32_t n);
 void registry_forget(struct rchannel *c); /* before the channel is freed */
+/* The server delivers, but does not carry out what a publish needs (no memory, no permission). */
+bool registry_is_refused(const struct registry *g);
 void registry_tick(struct registry *g, uint64_t now_ms);
 void registry_channels(struct registry *g, struct bus_channels *op);
 void registry_channel(struct registry *g, struct bus_channel_get *op);

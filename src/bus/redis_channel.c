@@ -236,16 +236,34 @@ static void say_bad_record(const struct rchannel *c)
              log_quote(rchannel_name(c)));
 }
 
+/* The history up to there was cleared, "EPOCH OFFSET". It may be heard before or after what came
+ * next. */
+static void cleared(struct rchannel *c, struct slice text)
+{
+    struct slice part;
+    struct position to, common;
+    uint64_t epoch;
+    if (!c->known || !slice_split(&text, ' ', &part) ||
+        slice_to_u64(part, CURSOR_EPOCH_MAX, &epoch) ||
+        slice_to_u64(text, UINT64_MAX - 1, &to.offset))
+        return;
+    to.epoch = (uint32_t)epoch;
+    (void)tail_judge(&c->tail, to, &common);
+    if (!common.epoch)
+        return; /* of another order */
+    tail_drop_to(&c->tail, common.offset);
+    c->whole = c->whole || c->tail.head.offset - c->tail.count <= common.offset;
+}
+
 /* What scripts publish beside records. False: it is none of that. */
 static bool take_notice(struct rchannel *c, struct slice text)
 {
-    bool cleared = slice_starts_with(text, SLICE("clear "));
-    if (cleared && c->state == CHANNEL_LIVE) {
-        (void)tail_clear(&c->tail); /* comes after all that was removed */
-        c->whole = true;
+    if (slice_starts_with(text, SLICE("clear "))) {
+        cleared(c, slice_of(text.ptr + 6, text.len - 6));
+        return true;
     }
-    if (cleared || !slice_eq(text, SLICE("lost")))
-        return cleared;
+    if (!slice_eq(text, SLICE("lost")))
+        return false;
     if (c->state == CHANNEL_LIVE)
         look_again(c);
     else

@@ -145,9 +145,9 @@ static void on_cleared(struct script_call *call, enum err e, const struct reply 
     struct rchannel *c = rchannel_get(call->rb, name, hash_bytes(name));
     op->op.err = outcome(e);
     if (!e) {
-        op->removed = (uint32_t)reply_integer(r);
-        if (c)
-            rchannel_message(c, SLICE("clear "));
+        op->removed = (uint32_t)reply_integer(reply_at(r, 0));
+        if (c && op->removed)
+            rchannel_message(c, reply_text(reply_at(r, 1)));
     }
     bus_answer(call->rb->be.bus, &op->op);
 }

@@ -37,6 +37,7 @@ struct registry {
     uint32_t told;    /* channels that Redis should know */
     uint32_t telling; /* calls on their way */
     bool beating, forget;
+    bool refused; /* the last sign of life was answered by an error */
 };
 
 /* --- telling --- */
@@ -139,6 +140,12 @@ static void on_beat(struct script_call *call, enum err e, const struct reply *r)
     struct registry *g = call->rb->registry;
     bool forgotten = g->forget;
     g->beating = false;
+    bool refused = e != ERR_OK && e != ERR_CLOSED;
+    if (refused && !g->refused)
+        log_warn("redis_scripts_refused", "reply=%s", log_quote(r ? reply_text(r) : SLICE("none")));
+    else if (!refused && g->refused)
+        log_info("redis_scripts_work", "instance=%s", g->id);
+    g->refused = refused;
     if (e)
         return;
     g->forget = false;
@@ -168,6 +175,11 @@ static void beat(struct registry *g, uint64_t now_ms)
     script_call_u64(call, LIFE_MS);
     script_call_u64(call, g->forget);
     script_call_submit(call);
+}
+
+bool registry_is_refused(const struct registry *g)
+{
+    return g->refused;
 }
 
 void registry_tick(struct registry *g, uint64_t now_ms)

@@ -174,12 +174,14 @@ struct redis_script script_read = {.text =
 
 struct redis_script script_clear = {.text =
     "local n = redis.call('XLEN', KEYS[2])\n"
+    "local m = redis.call('HMGET', KEYS[1], 'epoch', 'offset')\n"
+    "local notice = 'clear ' .. (m[1] or '0') .. ' ' .. (m[2] or '0')\n"
     "if n > 0 then\n"
     "  redis.call('DEL', KEYS[2])\n"
     "  redis.call('HDEL', KEYS[1], 'care')\n"
-    "  redis.call(ARGV[1], ARGV[2], 'clear ' .. (redis.call('HGET', KEYS[1], 'offset') or '0'))\n"
+    "  redis.call(ARGV[1], ARGV[2], notice)\n"
     "end\n"
-    "return n\n"};
+    "return {n, notice}\n"};
 
 struct redis_script script_describe = {.text =
     LUA_COUNT_OLD

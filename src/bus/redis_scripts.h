@@ -18,7 +18,8 @@
  *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count, publish
  *               verb, pub/sub channel, known epoch, known offset
  *          [epoch, offset, line, now, entries]; makes an order where there is none
- * clear    KEYS META STREAM   ARGV publish verb, pub/sub channel     number of messages removed
+ * clear    KEYS META STREAM   ARGV publish verb, pub/sub channel
+ *          [number of messages removed, "clear EPOCH OFFSET": the last of them], which is published
  * describe KEYS META STREAM   ARGV age     [epoch, offset, number of messages kept], epoch 0: none
  *
  * The known position (epoch 0: none) is the newest that the caller has seen acknowledged or

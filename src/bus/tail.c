@@ -155,6 +155,13 @@ uint32_t tail_clear(struct tail *s)
     return removed;
 }
 
+void tail_drop_to(struct tail *s, uint64_t offset)
+{
+    while (s->count && s->head.offset - s->count < offset)
+        drop_oldest(s);
+    free_ring_if_empty(s);
+}
+
 uint64_t tail_oldest_ms(const struct tail *s)
 {
     BUG_ON(s->count == 0);

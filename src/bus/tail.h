@@ -46,6 +46,8 @@ enum gap_reason tail_judge(const struct tail *s, struct position p, struct posit
 void tail_expire(struct tail *s, uint64_t up_to_ms);
 /* Drops everything, keeps head; answers how many there were. */
 uint32_t tail_clear(struct tail *s);
+/* Drops what has this offset or a lower one. */
+void tail_drop_to(struct tail *s, uint64_t offset);
 /* Time of the oldest kept message; only when count > 0. */
 uint64_t tail_oldest_ms(const struct tail *s);
 /* Answers a catch-up. ERR_NOMEM. */
