@@ -13,6 +13,7 @@
 struct history {
     struct range_call call;
     struct bus_history *op;
+    bool counts_back; /* the first read says where the order ends */
     bool again;
 };
 
@@ -105,8 +106,9 @@ static void on_range(struct range_call *call, enum err e, struct range *g)
         answer(h, e);
         return;
     }
-    if (call->from == RANGE_NOTHING && h->op->cu.from == FROM_LAST_N && h->op->cu.last_n) {
+    if (h->counts_back) {
         const uint64_t head = g->order.head.offset, n = h->op->cu.last_n;
+        h->counts_back = false;
         read_from(h, RANGE_AFTER, head > n ? head - n : 0);
         return;
     }
@@ -144,6 +146,8 @@ void redis_bus_history(struct redis_bus *rb, struct bus_history *op)
         read_from(h, RANGE_AFTER, 0);
     else if (cu->from == FROM_POSITION)
         read_from(h, RANGE_AFTER, cu->since.offset);
-    else
+    else {
+        h->counts_back = cu->from == FROM_LAST_N;
         read_from(h, RANGE_NOTHING, 0);
+    }
 }
