@@ -101,14 +101,13 @@ static enum err decode_password(const struct reading *r, struct slice s, char **
 static enum err parse_credentials(const struct reading *r, struct slice userinfo, char **user,
                                   char **password)
 {
-    struct slice rest = userinfo, name;
+    struct slice rest = userinfo, name = SLICE_NONE;
 
     if (!userinfo.ptr)
         return ERR_OK;
     if (memchr(userinfo.ptr, '@', userinfo.len))
         return fault(r, ERR_SYNTAX, "more than one @ (within a password it is written %40)");
-    if (!slice_split(&rest, ':', &name))
-        name = SLICE_NONE;
+    slice_split(&rest, ':', &name);
     enum err e = decode_user(r, name, user);
     return e == ERR_OK ? decode_password(r, rest, password) : e;
 }
@@ -285,8 +284,6 @@ static enum err parse_plain(const struct reading *r)
         return bad;
     if (r->scheme->unix_socket)
         return parse_unix(r, e);
-    if (memchr(r->hosts.ptr, ',', r->hosts.len))
-        return fault(r, ERR_SYNTAX, "only sentinels and clusters list hosts");
     bad = parse_host(r, r->hosts, PORT_REDIS, e);
     if (bad == ERR_OK && r->path.len)
         bad = parse_db(r, r->path, &e->db);
@@ -341,15 +338,14 @@ static enum err parse_sentinels(const struct reading *r)
 static enum err parse_cluster(const struct reading *r)
 {
     struct redis_endpoint probe = {0};
-    struct slice user = r->userinfo, password = r->userinfo;
+    struct slice user = SLICE_NONE, password = r->userinfo;
 
     enum err bad = parse_credentials(r, r->userinfo, &probe.user, &probe.password);
     free(probe.user);
     wipe_free(probe.password);
     if (bad != ERR_OK)
         return bad;
-    if (password.ptr && !slice_split(&password, ':', &user))
-        user = SLICE_NONE;
+    slice_split(&password, ':', &user);
     bad = parse_hosts(r, PORT_REDIS, user, password);
     if (bad == ERR_OK && r->path.len && !slice_eq(r->path, SLICE("0")))
         bad = fault(r, ERR_SYNTAX, "a cluster has no databases but 0");

@@ -203,8 +203,7 @@ static void resolved(void *ctx, const struct sock_addr *addr, size_t n)
 
     w->resolve = NULL;
     w->state = WIRE_CONNECTING;
-    if (n > RESOLVE_MAX_ADDRS)
-        n = RESOLVE_MAX_ADDRS;
+    BUG_ON(n > RESOLVE_MAX_ADDRS);
     memcpy(w->addr, addr, n * sizeof *addr);
     w->n_addrs = n;
     w->tried = 0;
@@ -244,7 +243,7 @@ void wire_open(struct wire *w, uint64_t timeout_ms)
     if (resolve_start(w->loop, w->endpoint->host, w->endpoint->port, resolved, w, &w->resolve) !=
         ERR_OK) {
         w->state = WIRE_CLOSED;
-        say(w, "resolving the name", "no thread could be had");
+        say(w, "resolving the name", "no thread or descriptor could be had");
         fail(w);
     }
 }

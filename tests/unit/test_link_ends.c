@@ -7,6 +7,7 @@
 
 #include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 
 /* --- what ends a connection ------------------------------------------------------------------- */
 
@@ -131,6 +132,79 @@ static void test_last_words_are_read_after_a_failed_write(void **state)
     assert_int_equal(ask(&m, 0, "x"), ERR_OK);
     TURN_UNTIL(downs);
     tells("up;0 unavailable;down says: ERR bye;");
+}
+
+static char logged[8192];
+static int log_fd, real_stderr;
+
+static void log_to_file(void)
+{
+    log_set_level(LOG_INFO);
+    log_fd = memfd_create("log", MFD_CLOEXEC);
+    real_stderr = dup(STDERR_FILENO);
+    assert_true(log_fd >= 0 && real_stderr >= 0);
+    assert_int_equal(dup2(log_fd, STDERR_FILENO), STDERR_FILENO);
+}
+
+static void read_log(void)
+{
+    dup2(real_stderr, STDERR_FILENO);
+    close(real_stderr);
+    log_set_level(LOG_ERROR);
+    ssize_t n = pread(log_fd, logged, sizeof logged - 1, 0);
+    assert_true(n >= 0);
+    logged[n] = '\0';
+    close(log_fd);
+}
+
+static unsigned count_in_log(const char *words)
+{
+    unsigned n = 0;
+
+    for (const char *at = logged; (at = strstr(at, words)); at++)
+        n++;
+    return n;
+}
+
+/* The same trouble again and again is one line; a link that was up is always worth one. */
+static void test_what_is_logged(void **state)
+{
+    char expected[200];
+
+    (void)state;
+    endpoint.user = (char *)"bob";
+    endpoint.password = (char *)"s3cret";
+    log_to_file();
+    open_link(LINK_COMMANDS);
+    for (unsigned i = 1; i <= 3; i++) {
+        TURN_UNTIL(heard.len > 0);
+        buf_clear(&heard);
+        say("-WRONGPASS \"bob\" unknown\r\n");
+        TURN_UNTIL(downs == i);
+        server_close();
+    }
+    for (unsigned i = 1; i <= 2; i++) {
+        TURN_UNTIL(heard.len > 0);
+        buf_clear(&heard);
+        say("+OK\r\n");
+        hear(NAME);
+        say("+OK\r\n");
+        TURN_UNTIL(ups == i);
+        server_close();
+        TURN_UNTIL(downs == 3 + i);
+    }
+    read_log();
+    snprintf(expected, sizeof expected,
+             "level=warn event=redis_link_down endpoint=\"%s\" kind=commands "
+             "why=\"AUTH: WRONGPASS \\\"bob\\\" unknown\"\n",
+             path);
+    assert_int_equal(count_in_log(expected), 1);
+    snprintf(expected, sizeof expected,
+             "level=info event=redis_link_up endpoint=\"%s\" kind=commands\n", path);
+    assert_int_equal(count_in_log(expected), 2);
+    assert_int_equal(count_in_log("why=\"closed the connection\""), 2);
+    assert_int_equal(count_in_log("\n"), 5);
+    assert_int_equal(count_in_log("s3cret"), 0);
 }
 
 /* --- stalls ----------------------------------------------------------------------------------- */
@@ -428,6 +502,7 @@ int main(void)
         link_test(test_a_reply_that_is_too_large),
         link_test(test_an_answer_before_the_question),
         link_test(test_last_words_are_read_after_a_failed_write),
+        link_test(test_what_is_logged),
         link_test(test_no_answer_in_time),
         link_test(test_half_an_answer),
         link_test(test_a_busy_link_does_not_time_out),

@@ -7,6 +7,7 @@
 #include "tls_fixture.h"
 
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 
 #define SHARE_MS 150 /* of the time to connect, for each of two addresses */
 
@@ -165,6 +166,37 @@ static void test_connecting_takes_too_long(void **state)
     TURN_UNTIL(downs);
     tells("down connecting: timed out after 60 ms;");
     hole_close(&hole);
+}
+
+/* Every descriptor is taken: the link says so, and comes up when there are some again. */
+static void test_no_descriptors(void **state)
+{
+    struct rlimit limit, none;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    listen_tcp("127.0.0.1");
+    make_link(LINK_COMMANDS);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    link_open(lnk);
+    TURN_UNTIL(downs);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    tells("down resolving the name: no thread or descriptor could be had;");
+    talk();
+    server_close();
+    link_close(lnk);
+    stop_listening();
+    listen_on_path();
+    endpoint = (struct redis_endpoint){.path = path};
+    make_link(LINK_COMMANDS);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    link_open(lnk);
+    TURN_UNTIL(downs == 2);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    tells("down connect: Too many open files;");
+    talk();
 }
 
 /* --- names ------------------------------------------------------------------------------------ */
@@ -344,6 +376,17 @@ static void test_a_sealed_link_is_cut(void **state)
     tells("up;0 unavailable;down closed the connection in the middle of a reply;");
 }
 
+static void test_a_sealed_link_is_tampered_with(void **state)
+{
+    (void)state;
+    listen_tls("one.test", "server");
+    come_up();
+    assert_int_equal(plain_write("+OK\r\n+OK\r\n+OK\r\n", 15), 15);
+    TURN_UNTIL(downs);
+    buf_append_char(&story, '\0');
+    assert_non_null(strstr(story.data, "up;down TLS: "));
+}
+
 static void test_another_name(void **state)
 {
     (void)state;
@@ -465,6 +508,7 @@ int main(void)
         link_test(test_a_reset),
         link_test(test_nobody_listens),
         link_test(test_connecting_takes_too_long),
+        link_test(test_no_descriptors),
         link_test(test_a_name),
         link_test(test_the_second_address_of_a_name),
         link_test(test_a_first_address_that_swallows_packets),
@@ -475,6 +519,7 @@ int main(void)
         tls_test(test_a_sealed_link),
         tls_test(test_a_sealed_link_to_an_address),
         tls_test(test_a_sealed_link_is_cut),
+        tls_test(test_a_sealed_link_is_tampered_with),
         tls_test(test_another_name),
         tls_test(test_an_authority_we_do_not_know),
         tls_test(test_a_server_without_tls),
