@@ -140,6 +140,8 @@ void redis_bus_history(struct redis_bus *rb, struct bus_history *op)
     h->call.done = on_range;
     if (op->reverse && cu->from == FROM_POSITION && cu->since.offset)
         read_from(h, RANGE_UP_TO, cu->since.offset - 1);
+    else if (op->reverse && cu->from == FROM_POSITION)
+        read_from(h, RANGE_NOTHING, 0); /* nothing is before the first one */
     else if (op->reverse || (cu->from == FROM_LAST_N && cu->last_n <= wanted(rb, cu)))
         read_from(h, RANGE_UP_TO, RANGE_NEWEST);
     else if (cu->from == FROM_LAST_N && cu->last_n == UINT32_MAX)
