@@ -14,6 +14,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { makeCertificates } from './lib/certs.js';
 import { judgeAnnounced, parts } from './lib/checker.js';
 import { get, numbered, publish, query, request } from './lib/http.js';
 import { publishSurely, readyStatus, startInstance, startInstances, untilNotReady, untilReady, wholeHistory } from './lib/instances.js';
@@ -166,7 +167,45 @@ test('Sentinel: a name that no sentinel knows is said, and is not ready', async 
   assert.equal((await get(server, '/health')).status, 200);
 });
 
+// Every instance knows how many listen at all of them.
+async function countedByAll(t, servers, channels) {
+  for (const [i, channel] of channels.entries()) await listen(t, servers[i % servers.length], 'ws', [channel]);
+  const counts = async (server) => {
+    const { channels: found } = (await get(server, `/api/channels?${query({ limit: 1000 })}`)).json();
+    return channels.every((c) => found.find((f) => f.channel === c)?.subscribers === 1) && found.length === channels.length;
+  };
+  for (const server of servers) await until(() => counts(server), 'all channels are counted');
+}
+
+test('Sentinel over TLS', async (t) => {
+  const tls = makeCertificates(t);
+  const redis = await startSentinels(t, { tls });
+  const servers = await startInstances(t, 2, redis, ['--redis-ca', tls.ca]);
+  await publish(servers[0], 'a', 'x');
+  assert.deepEqual((await wholeHistory(servers[1], 'a')).map((m) => m.data), ['x']);
+  const old = await redis.master();
+  await redis.synced();
+  await old.kill9();
+  await redis.failedOver(old);
+  await untilReady(...servers);
+  await publishSurely(servers[1], 'a', 'y');
+  assert.deepEqual((await wholeHistory(servers[0], 'a')).map((m) => m.data), ['x', 'y']);
+});
+
 // --- Cluster ---
+
+test('Cluster over TLS, with a password', async (t) => {
+  const tls = makeCertificates(t);
+  const redis = await startCluster(t, 3, 0, { tls, password: 'of-redis' });
+  const servers = await startInstances(t, 2, redis, ['--redis-ca', tls.ca]);
+  const channels = numbered('c', 12);
+  const listener = await listen(t, servers[1], 'sse', channels);
+  for (const channel of channels) {
+    await publish(servers[0], channel, `to ${channel}`);
+    assert.equal((await listener.next()).data, `to ${channel}`);
+  }
+  for (const server of servers) assert.doesNotMatch(server.stderr, /of-redis/, 'no password in the log');
+});
 
 test('Cluster: channels of all slots are one server, over sharded pub/sub', async (t) => {
   const redis = await startCluster(t, 3);
@@ -176,6 +215,7 @@ test('Cluster: channels of all slots are one server, over sharded pub/sub', asyn
   const bad = await load.complete();
   report(t, load);
   load.assertNone(bad);
+  await countedByAll(t, servers, load.channels);
   for (const node of redis.masters) {
     const stats = await node.commandStats();
     assert.ok(stats.evalsha > 0 && stats.spublish > 0, `every node has its part: ${JSON.stringify(stats)}`);
@@ -266,6 +306,8 @@ test('shards: channels are spread over all servers, the same way whatever order 
     counts.set(shard, counts.get(shard) + 1);
   }
   for (const n of counts.values()) assert.ok(n >= 8, `spread ${[...counts.values()]}`);
+  await listener.close();
+  await countedByAll(t, [here, there], channels);
 });
 
 test('shards: one of three is killed: channels of the others go on, its own come back', async (t) => {

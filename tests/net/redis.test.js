@@ -15,6 +15,7 @@
 import assert from 'node:assert/strict';
 import { basename } from 'node:path';
 import test from 'node:test';
+import { EventSource } from 'eventsource';
 import { makeCertificates } from './lib/certs.js';
 import { judge } from './lib/checker.js';
 import { Follower } from './lib/follower.js';
@@ -23,9 +24,9 @@ import { publishSurely, readyStatus, startInstance, startInstances, untilNotRead
 import { poll } from './lib/poll.js';
 import { redisPlace, REDIS_SERVERS, startRedis } from './lib/redis.js';
 import { resumeAtOnce } from './lib/crowd.js';
-import { run } from './lib/server.js';
+import { run, startServer } from './lib/server.js';
 import { dataThrough, listen, TRANSPORTS } from './lib/transports.js';
-import { atEnd, until } from './lib/wait.js';
+import { atEnd, Queue, until } from './lib/wait.js';
 import { openWs } from './lib/wsclient.js';
 
 const post = (server, channel, body, headers = {}) => request(server, `/publish?${query({ channel })}`, { method: 'POST', headers: { 'Content-Type': 'text/plain', ...headers }, body });
@@ -161,10 +162,13 @@ for (const binary of REDIS_SERVERS) {
     const redis = await redisFor(t);
     const [here, there] = await startInstances(t, 2, redis, ['--history-age', '1s', '--idempotency-age', '1s']);
     const ids = await publishMany(here, 'a', ['1', '2']);
-    await post(here, 'b', 'x', { 'Idempotency-Key': 'k' });
+    for (const key of numbered('key', 30)) await post(here, 'b', 'x', { 'Idempotency-Key': key });
+    assert.ok((await redis.cli('HLEN', 'crier:{b}:m')) > 30);
     for (const server of [here, there]) await until(async () => (await history(server, 'a')).messages.length === 0, 'the messages are too old');
-    const left = async () => (await redis.cli('KEYS', '*')).filter((key) => /\}:[sk]/.test(key));
-    await until(async () => (await left()).length === 0, 'Redis keeps neither stream nor keys');
+    const left = async () => (await redis.cli('KEYS', '*')).filter((key) => key.endsWith('}:s'));
+    await until(async () => (await left()).length === 0, 'Redis keeps no stream');
+    await publish(here, 'b', 'y');
+    assert.ok((await redis.cli('HLEN', 'crier:{b}:m')) < 10, 'nor idempotency keys');
     const late = await listen(t, there, 'sse', ['a'], ids[0]);
     const item = await late.next();
     assert.ok(['expired', 'epoch'].includes(item.gap?.reason), JSON.stringify(item));
@@ -333,6 +337,48 @@ for (const binary of REDIS_SERVERS) {
     assert.equal(hello.at(-1).client_id, annId);
     ben.socket.terminate();
     await ann.upTo((m) => m.message === `${benId} left the room`);
+  });
+
+  on('a history larger than --redis-max-reply is resumed and read in pages', async (t) => {
+    const redis = await redisFor(t);
+    const [here, there] = await startInstances(t, 2, redis, ['--redis-max-reply', '1m', '--history', '200', '--outbox-bytes', '64m']);
+    const body = (i) => `${i} ${'x'.repeat(50000)}`;
+    const ids = [];
+    for (let i = 0; i < 100; i++) ids.push(await publish(here, 'a', body(i)));
+    for (const transport of TRANSPORTS) {
+      const listener = await listen(t, there, transport, ['a'], ids[0]);
+      for (let i = 1; i < 100; i++) {
+        const m = await listener.next();
+        assert.equal(m.gap, undefined, JSON.stringify(m));
+        assert.equal(m.id, ids[i]);
+        assert.equal(m.data, body(i));
+      }
+    }
+    assert.deepEqual((await wholeHistory(there, 'a')).map((m) => m.id), ids);
+    assert.deepEqual((await history(there, 'a', { reverse: 1, limit: 3 })).messages.map((m) => m.id), ids.slice(-3).reverse());
+    assert.doesNotMatch(there.stderr, /level=(warn|error).*(reply|limit)/i);
+  });
+
+  on('a channel stays subscribed for --redis-linger, and who comes back then costs no read', async (t) => {
+    const redis = await redisFor(t);
+    const [server] = await startInstances(t, 1, redis, ['--redis-linger', '1s']);
+    const ids = await publishMany(server, 'a', ['1', '2', '3']);
+    const first = await listen(t, server, 'ws', ['a'], ids[0]);
+    await dataThrough(first, '3');
+    await first.close();
+    await until(async () => (await subscribers(server, 'a')) === 0, 'it has left');
+    await redis.cli('CONFIG', 'RESETSTAT');
+    const second = await listen(t, server, 'sse', ['a'], ids[0]);
+    assert.deepEqual(await dataThrough(second, '3'), ['2', '3']);
+    const { xrange = 0, xrevrange = 0, subscribe = 0 } = await redis.commandStats();
+    assert.deepEqual([xrange, xrevrange, subscribe], [0, 0, 0]);
+    await second.close();
+    const names = async () => (await redis.cli('PUBSUB', 'CHANNELS', 'crier:{a}*')).length;
+    await until(async () => (await names()) === 0, 'then it is given up');
+    await publish(server, 'a', '4');
+    const third = await listen(t, server, 'poll', ['a'], ids[1]);
+    await publish(server, 'a', '5');
+    assert.deepEqual(await dataThrough(third, '5'), ['3', '4', '5']);
   });
 
   // --- apart ---
@@ -515,6 +561,9 @@ for (const binary of REDIS_SERVERS) {
         assert.deepEqual(reasons(await dataThrough(late, `${round} after 7`)), ['epoch', ...numbered(`${round} after `, 8)]);
         const fresh = await listen(t, here, transport, ['a'], more[3]);
         assert.deepEqual(await dataThrough(fresh, `${round} after 7`), numbered(`${round} after `, 4, 4), 'cursors of the new order are good');
+        const again = await listen(t, there, transport, ['a'], late.cursor);
+        more.push(await publish(here, 'a', `${round} last`));
+        for (const listener of [live, late, again]) assert.deepEqual(await dataThrough(listener, `${round} last`), [`${round} last`], 'told once');
         ids.push(...more);
         assert.equal(new Set(ids).size, ids.length);
       }
@@ -537,10 +586,41 @@ for (const binary of REDIS_SERVERS) {
     assert.deepEqual((await wholeHistory(here, 'a')).map((m) => m.id), [id]);
   });
 
+  on('a live gap reaches raw WebSockets, chat rooms, and an EventSource, which goes on from it', async (t) => {
+    const redis = await redisFor(t);
+    const [here, there] = await startInstances(t, 2, redis);
+    const raw = await openWs(t, there, '/ws?channel=chat:a&format=raw');
+    const chat = await openWs(t, there, '/chat/a');
+    await chat.next();
+    const source = new EventSource(there.url('/events?channel=chat:a&channel=b'));
+    atEnd(t, () => source.close());
+    const heard = new Queue('the EventSource');
+    source.addEventListener('crier.ready', () => heard.push('ready'));
+    source.addEventListener('crier.gap', (e) => heard.push(JSON.parse(e.data)));
+    source.addEventListener('message', (e) => heard.push([e.data, e.lastEventId]));
+    assert.equal(await heard.next(), 'ready');
+    const before = await publish(here, 'chat:a', '{"n":1}');
+    await heard.upTo(([data]) => data === '{"n":1}');
+    await chat.upTo((m) => m.n === 1);
+    await redis.cli('FLUSHALL');
+    const after = await publish(here, 'chat:a', '{"n":2}');
+    const gap = await heard.next();
+    assert.deepEqual([gap.channel, gap.reason, gap.since], ['chat:a', 'epoch', before]);
+    const [data, id] = await heard.next();
+    assert.deepEqual([data, id.split('~')[0]], ['{"n":2}', after]);
+    const told = (await chat.upTo((m) => m.type === 'gap')).at(-1);
+    assert.deepEqual([told.channel, told.reason, told.since, told.cursor], ['chat:a', 'epoch', before, gap.cursor]);
+    const { code, reason } = await raw.closed;
+    assert.deepEqual([code, reason], [4003, `gap epoch ${gap.cursor}`]);
+    const resumed = await listen(t, here, 'ws', ['chat:a'], gap.cursor);
+    assert.deepEqual(await dataThrough(resumed, '{"n":2}'), ['{"n":2}'], 'the cursor of a gap is where to go on');
+  });
+
   on('all data is lost with the server, and another comes up empty: told, and ids are new', async (t) => {
     const redis = await redisFor(t);
     const [here, there] = await startInstances(t, 2, redis);
     const live = await listen(t, there, 'ws', ['a']);
+    await until(async () => (await subscribers(here, 'a')) === 1, 'the other one counts it');
     const ids = await publishMany(here, 'a', ['1', '2', '3']);
     await dataThrough(live, '3');
     await redis.restart(); // no appendonly: it forgets
@@ -548,6 +628,7 @@ for (const binary of REDIS_SERVERS) {
     for (const data of ['4', '5', '6', '7']) ids.push((await publishSurely(here, 'a', data)).id);
     assert.deepEqual(reasons(await dataThrough(live, '7')), ['epoch', '4', '5', '6', '7']);
     assert.equal(new Set(ids).size, ids.length);
+    await until(async () => (await subscribers(here, 'a')) === 1, 'counts come back as well');
   });
 
   // --- at the start ---
@@ -593,7 +674,6 @@ for (const binary of REDIS_SERVERS) {
 }
 
 async function startInstanceByEnv(t, name, url) {
-  const { startServer } = await import('./lib/server.js');
   const server = await startServer(t, [], { env: { [name]: url } });
   await untilReady(server);
   return server;
@@ -622,6 +702,15 @@ for (const [url, expected] of [
       assert.match(stderr, expected);
       assert.ok(!stderr.includes('s3cret'), stderr);
     }
+  });
+}
+
+for (const prefix of ['', 'a{b}', 'a b', 'ü', 'redis://:s3cret@x', 'x'.repeat(65)]) {
+  test(`a bad prefix ends with 2: ${JSON.stringify(prefix.replace('s3cret', '…'))}`, async () => {
+    const { code, stderr } = await run(['serve', '--port', '0', '--redis', 'redis://127.0.0.1', '--redis-prefix', prefix]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /redis-prefix/);
+    assert.ok(!stderr.includes('s3cret'), stderr);
   });
 }
 

@@ -41,15 +41,15 @@ export async function publishSurely(server, channel, body, key = `surely-${Math.
   }, 'a publish is acknowledged');
 }
 
-// Everything that is kept of a channel, oldest first; read backwards, which needs no beginning.
+// Everything that is kept of a channel, oldest first.
 export async function wholeHistory(server, channel) {
   const messages = [];
   for (let since; ; ) {
-    const page = await history(server, channel, { limit: 1000, reverse: 1, since });
+    const page = await history(server, channel, { limit: 1000, since });
     if (page.gap) throw new Error(`a gap in the history: ${JSON.stringify(page.gap)}`);
     messages.push(...page.messages);
-    if (page.complete) return messages.reverse();
-    since = page.messages.at(-1).id;
+    if (page.complete) return messages;
+    since = page.cursor;
   }
 }
 

@@ -24,12 +24,13 @@ export function slotOf(key) {
   return crc16(Buffer.from(close > open + 1 ? key.slice(open + 1, close) : key)) % SLOTS;
 }
 
-async function startNode(t, aof) {
+async function startNode(t, { aof, tls, password }) {
   const busPort = await freePort();
   const node = await startRedis(t, {
-    aof,
+    aof, tls, password,
     args: ['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf', '--cluster-node-timeout', NODE_TIMEOUT_MS, '--cluster-port', busPort,
-      '--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1', '--cluster-replica-validity-factor', '0'],
+      '--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1', '--cluster-replica-validity-factor', '0',
+      ...(tls ? ['--tls-cluster', 'yes', '--tls-replication', 'yes'] : [])],
   });
   node.busPort = busPort;
   node.id = await node.cli('CLUSTER', 'MYID');
@@ -45,7 +46,8 @@ export class Cluster {
     return [...this.masters, ...this.replicas];
   }
   get url() {
-    return `redis+cluster://${this.nodes.map((n) => n.host).join(',')}`;
+    const [{ tls, credentials }] = this.masters;
+    return `${tls ? 'rediss' : 'redis'}+cluster://${credentials}${this.nodes.map((n) => n.host).join(',')}`;
   }
   alive() {
     return this.nodes.filter((n) => !n.proc.how);
@@ -79,15 +81,15 @@ export class Cluster {
   }
 }
 
-export async function startCluster(t, n = 3, replicas = 0, { aof = true } = {}) {
+export async function startCluster(t, n = 3, replicas = 0, { aof = true, tls, password } = {}) {
   const masters = [];
-  for (let i = 0; i < n; i++) masters.push(await startNode(t, aof));
+  for (let i = 0; i < n; i++) masters.push(await startNode(t, { aof, tls, password }));
   for (const [i, node] of masters.entries()) {
     await node.cli('CLUSTER', 'SET-CONFIG-EPOCH', i + 1);
     await node.cli('CLUSTER', 'ADDSLOTSRANGE', Math.floor((i * SLOTS) / n), Math.floor(((i + 1) * SLOTS) / n) - 1);
   }
   const slaves = [];
-  for (let i = 0; i < replicas; i++) slaves.push(await startNode(t, aof));
+  for (let i = 0; i < replicas; i++) slaves.push(await startNode(t, { aof, tls, password }));
   const all = [...masters, ...slaves];
   for (const node of all.slice(1)) await node.cli('CLUSTER', 'MEET', '127.0.0.1', masters[0].port, masters[0].busPort);
   const known = async (node) => (await node.cli('CLUSTER', 'NODES')).trim().split('\n').filter((l) => !/handshake/.test(l)).length === all.length;

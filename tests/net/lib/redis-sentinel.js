@@ -10,18 +10,22 @@ const NAME = 'crier-test';
 const DOWN_AFTER_MS = 1000;
 const REPLICATION = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
 
-async function startSentinel(t, master, quorum, { password, sentinelPassword }) {
+async function startSentinel(t, master, quorum, { password, sentinelPassword, tls }) {
   const dir = folderFor(t);
   const port = await freePort();
+  const plainPort = await freePort();
   const config = join(dir, 'sentinel.conf');
   writeFileSync(config, [
-    `port ${port}`, 'bind 127.0.0.1', `dir ${dir}`, 'protected-mode no',
+    ...(tls
+      ? [`port ${plainPort}`, `tls-port ${port}`, `tls-cert-file ${tls.cert}`, `tls-key-file ${tls.key}`, `tls-ca-cert-file ${tls.ca}`, 'tls-auth-clients no', 'tls-replication yes']
+      : [`port ${port}`]),
+    'bind 127.0.0.1', `dir ${dir}`, 'protected-mode no',
     `sentinel monitor ${NAME} 127.0.0.1 ${master.port} ${quorum}`,
     `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER_MS}`,
     `sentinel failover-timeout ${NAME} 4000`,
     ...(password ? [`sentinel auth-pass ${NAME} ${password}`] : []),
     ...(sentinelPassword ? [`requirepass ${sentinelPassword}`, `sentinel sentinel-pass ${sentinelPassword}`] : []), ''].join('\n'));
-  const sentinel = new Redis(t, { port, dir, config, password: sentinelPassword, binary: REDIS_SERVER });
+  const sentinel = new Redis(t, { port, dir, config, password: sentinelPassword, tls: tls && { ...tls, plainPort }, args: [], binary: REDIS_SERVER });
   sentinel.command = () => [config, '--sentinel'];
   atEnd(t, () => sentinel.link?.close());
   return sentinel.start();
@@ -34,8 +38,8 @@ export class Sentinels {
     this.name = NAME;
   }
   get url() {
-    const { password: own } = this.sentinels[0];
-    return `redis+sentinel://${this.servers[0].credentials}${this.sentinels.map((s) => s.host).join(',')}/${NAME}${own ? `?sentinel_password=${own}` : ''}`;
+    const { password: own, tls } = this.sentinels[0];
+    return `${tls ? 'rediss' : 'redis'}+sentinel://${this.servers[0].credentials}${this.sentinels.map((s) => s.host).join(',')}/${NAME}${own ? `?sentinel_password=${own}` : ''}`;
   }
   // The port that this sentinel takes for the master's.
   async masterPort(sentinel = this.sentinels[0]) {
@@ -80,13 +84,13 @@ export class Sentinels {
   }
 }
 
-export async function startSentinels(t, { replicas = 1, sentinels = 3, aof = true, password, sentinelPassword } = {}) {
-  const args = REPLICATION;
-  const master = await startRedis(t, { args, aof, password });
+export async function startSentinels(t, { replicas = 1, sentinels = 3, aof = true, password, sentinelPassword, tls } = {}) {
+  const args = [...REPLICATION, ...(tls ? ['--tls-replication', 'yes'] : [])];
+  const master = await startRedis(t, { args, aof, password, tls });
   const servers = [master];
-  for (let i = 0; i < replicas; i++) servers.push(await startRedis(t, { args: [...args, '--replicaof', '127.0.0.1', master.port], aof, password }));
+  for (let i = 0; i < replicas; i++) servers.push(await startRedis(t, { args: [...args, '--replicaof', '127.0.0.1', master.port], aof, password, tls }));
   const watchers = [];
-  for (let i = 0; i < sentinels; i++) watchers.push(await startSentinel(t, master, Math.floor(sentinels / 2) + 1, { password, sentinelPassword }));
+  for (let i = 0; i < sentinels; i++) watchers.push(await startSentinel(t, master, Math.floor(sentinels / 2) + 1, { password, sentinelPassword, tls }));
   const self = new Sentinels(servers, watchers);
   await until(async () => {
     const seen = await Promise.all(watchers.map((s) => s.cli('SENTINEL', 'MASTER', NAME)));
