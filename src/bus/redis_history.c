@@ -13,7 +13,8 @@
 struct history {
     struct range_call call;
     struct bus_history *op;
-    bool counts_back; /* the first read says where the order ends */
+    bool counts_back;        /* from where the order ends, which a first read says */
+    struct position counted; /* that end */
     bool again;
 };
 
@@ -106,13 +107,14 @@ static void on_range(struct range_call *call, enum err e, struct range *g)
         answer(h, e);
         return;
     }
-    if (h->counts_back) {
+    struct position common;
+    if (h->counts_back &&
+        (!h->counted.epoch || tail_judge(&g->order, h->counted, &common) != GAP_NONE)) {
         const uint64_t head = g->order.head.offset, n = h->op->cu.last_n;
-        h->counts_back = false;
+        h->counted = g->order.head;
         read_from(h, RANGE_AFTER, head > n ? head - n : 0);
         return;
     }
-    struct position common;
     enum gap_reason gap = judge(h, g, &common);
     bool elsewhere = h->op->reverse ? call->offset != RANGE_NEWEST : common.offset < call->offset;
     if (gap && elsewhere && !h->again) {
