@@ -267,8 +267,9 @@ enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
     cu->msgs = NULL;
     cu->count = 0;
     uint64_t start = reverse ? reverse_start(s, cu) : forward_start(s, cu);
-    /* Who was told of a gap stands behind it, and so does who comes without a past. */
-    cu->start = cu->from == FROM_POSITION && !cu->gap ? tail_position(s, start)
+    /* Who was told of a gap stands behind it, and so does who comes without a past. Who has a past
+     * knows whether it was told. */
+    cu->start = cu->from == FROM_POSITION && !cu->gap ? cu->since
                                                       : tail_position_before_next(s, start);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
