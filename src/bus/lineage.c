@@ -63,7 +63,8 @@ enum err lineage_parse(struct slice text, struct lineage *out)
         bool lost = part.ptr[part.len - 1] == '!';
         part.len -= lost;
         if (!slice_split(&part, ':', &epoch) || slice_to_u64(epoch, CURSOR_EPOCH_MAX, &e) ||
-            slice_to_u64(part, UINT64_MAX, &last))
+            slice_to_u64(part, UINT64_MAX, &last) ||
+            (l.count && last < l.ended[l.count - 1].offset))
             return ERR_SYNTAX;
         lineage_add(&l, (struct position){.epoch = (uint32_t)e, .offset = last}, lost);
     }

@@ -34,7 +34,8 @@ uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset);
 void lineage_add(struct lineage *l, struct position end, bool lost);
 /* The epoch that the message of this offset was ordered in, when the present one is `now`. */
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now);
-/* "EPOCH:LAST EPOCH:LAST! …", oldest first; "!" after a loss. ERR_SYNTAX. */
+/* "EPOCH:LAST EPOCH:LAST! …", oldest first, none before the one it follows; "!" after a loss.
+ * ERR_SYNTAX. */
 enum err lineage_parse(struct slice text, struct lineage *out) MUST_CHECK;
 
 #endif

@@ -1,9 +1,14 @@
 /* record.c - a message as it stands in Redis.
  *
  * Text up to the payload, so that redis-cli shows what there is; the payload is bytes. Whoever can
- * write to this Redis can publish, so a record is checked for its form and not for honesty.
+ * write to this Redis can publish, so a record is checked for its form and not for honesty. The
+ * form is all that a publisher is held to: a line end in an event's name would end the event of an
+ * EventSource, and text that is not UTF-8 closes every WebSocket that comes back for it.
  */
 #include "record.h"
+
+#include "crier/codec.h"
+#include "crier/json.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -90,6 +95,16 @@ static bool cut(struct slice *rest, uint64_t len, struct slice *out)
     return true;
 }
 
+static bool may_be_sent(const struct msg_draft *d)
+{
+    const char *why;
+    if (d->event.len && msg_event_check(d->event, &why))
+        return false;
+    if (d->kind == MSG_JSON)
+        return json_check(d->payload, false, NULL) == ERR_OK;
+    return d->kind == MSG_BINARY || utf8_is_valid(d->payload);
+}
+
 static bool parse_body(struct slice body, struct msg_draft *d)
 {
     struct slice head, kind, echo, client;
@@ -108,7 +123,7 @@ static bool parse_body(struct slice body, struct msg_draft *d)
         !cut(&body, user, &d->user))
         return false;
     d->payload = body;
-    return true;
+    return may_be_sent(d);
 }
 
 enum err record_message(const struct record *r, struct slice channel, struct msg **out)

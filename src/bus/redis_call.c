@@ -70,6 +70,7 @@ static char *put_base(char *at, const struct redis_bus *rb, struct slice channel
 void script_call_key(struct script_call *c, struct slice channel, const char *suffix,
                      struct slice more)
 {
+    BUG_ON(channel.len > CHANNEL_MAX_BYTES);
     char *start = room(c, REDIS_KEY_MAX + more.len);
     char *at = put_base(start, c->rb, channel);
     at = put(at, slice_str(suffix));

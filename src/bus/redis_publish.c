@@ -25,7 +25,9 @@ static enum err outcome(enum err e)
 
 /* --- publishing --- */
 
-static void publish(struct redis_bus *rb, struct bus_publish *op);
+typedef void published(struct script_call *call, enum err e, const struct reply *r);
+static void publish(struct redis_bus *rb, struct bus_publish *op, published *done);
+static published on_published_anew;
 
 static void answer(struct redis_bus *rb, struct bus_publish *op, enum err e)
 {
@@ -58,7 +60,7 @@ static enum err ordered(struct redis_bus *rb, struct bus_publish *op, struct sli
     return ERR_OK;
 }
 
-static void on_published(struct script_call *call, enum err e, const struct reply *r)
+static void take_answer(struct script_call *call, enum err e, const struct reply *r, bool anew)
 {
     struct redis_bus *rb = call->rb;
     struct bus_publish *op = call->ctx;
@@ -70,10 +72,10 @@ static void on_published(struct script_call *call, enum err e, const struct repl
     slice_split(&rest, ' ', &word);
     if (slice_eq(word, SLICE("conflict"))) {
         e = ERR_CONFLICT;
-    } else if (slice_eq(word, SLICE("again"))) {
+    } else if (slice_eq(word, SLICE("again")) && !anew) {
         log_warn("redis_order_removed", "channel=%s why=\"the stream was ahead of its order\"",
                  log_quote(op->msg->channel));
-        publish(rb, op); /* finds nothing there, so it cannot come back a second time */
+        publish(rb, op, on_published_anew); /* finds nothing there */
         return;
     } else if (slice_eq(word, SLICE("repeated"))) {
         op->repeated = true;
@@ -86,6 +88,16 @@ static void on_published(struct script_call *call, enum err e, const struct repl
     answer(rb, op, e == ERR_CONFLICT ? e : outcome(e));
 }
 
+static void on_published(struct script_call *call, enum err e, const struct reply *r)
+{
+    take_answer(call, e, r, false);
+}
+
+static void on_published_anew(struct script_call *call, enum err e, const struct reply *r)
+{
+    take_answer(call, e, r, true);
+}
+
 /* 64 bits of SHA-1: two bodies under one key are to be told apart, not protected. */
 static void digest_of(struct slice payload, char out[2 * DIGEST_BYTES + 1])
 {
@@ -95,15 +107,15 @@ static void digest_of(struct slice payload, char out[2 * DIGEST_BYTES + 1])
         snprintf(out + 2 * i, 3, "%02x", sum[i]);
 }
 
-static void publish(struct redis_bus *rb, struct bus_publish *op)
+static void publish(struct redis_bus *rb, struct bus_publish *op, published *done)
 {
     const struct msg *m = op->msg;
     const struct ns_options *o = bus_ns(rb->be.bus, m->channel);
     const struct slice key = o->idempotency_ms ? slice_str(op->key) : SLICE_NONE;
     const struct position known = witness_get(rb, m->channel, m->channel_hash);
     const size_t fixed = 4 * REDIS_KEY_MAX + 256;
-    struct script_call *c = script_call_new(rb, &script_publish, 16,
-                                            fixed + key.len + record_body_max(m), on_published, op);
+    struct script_call *c =
+        script_call_new(rb, &script_publish, 16, fixed + key.len + record_body_max(m), done, op);
     script_call_key(c, m->channel, ":m", SLICE_NONE);
     if (o->history_messages && o->history_ms)
         script_call_key(c, m->channel, ":s", SLICE_NONE);
@@ -133,7 +145,7 @@ void redis_bus_publish(struct redis_bus *rb, struct bus_publish *op)
     if (!rb->attached)
         answer(rb, op, ERR_UNAVAILABLE);
     else
-        publish(rb, op);
+        publish(rb, op, on_published);
 }
 
 /* --- clearing --- */

@@ -27,7 +27,8 @@ static bool parse_order(const struct reply *r, struct range *g)
     if (reply_count(r) != 5 || slice_to_u64(reply_text(reply_at(r, 0)), CURSOR_EPOCH_MAX, &epoch) ||
         epoch == 0 || slice_to_u64(reply_text(reply_at(r, 1)), UINT64_MAX - 1, &offset) ||
         lineage_parse(reply_text(reply_at(r, 2)), &line) ||
-        slice_to_u64(reply_text(reply_at(r, 3)), INT64_MAX, &g->now_ms))
+        slice_to_u64(reply_text(reply_at(r, 3)), INT64_MAX, &g->now_ms) ||
+        (line.count && line.ended[line.count - 1].offset > offset))
         return false;
     tail_reset(&g->order, (struct position){.epoch = (uint32_t)epoch, .offset = offset}, &line);
     return true;
@@ -123,12 +124,14 @@ void range_read(struct range_call *call, struct slice channel)
     script_call_submit(sc);
 }
 
-/* Only the epochs that had ended before `at` began. */
+/* Only the epochs that had ended before `at` began; its own may be forgotten. */
 static void order_until(const struct range *g, struct position at, struct tail *t)
 {
     const struct lineage *line = g->order.line;
     struct lineage past = {.count = 0};
-    for (uint32_t i = 0; line && i < line->count && line->ended[i].epoch != at.epoch; i++)
+    for (uint32_t i = 0; line && i < line->count && line->ended[i].epoch != at.epoch &&
+                         line->ended[i].offset <= at.offset;
+         i++)
         lineage_add(&past, line->ended[i], line->lost[i]);
     tail_reset(t, at, &past);
 }

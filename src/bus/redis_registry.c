@@ -12,6 +12,7 @@
  */
 #include "crier/clock.h"
 #include "crier/log.h"
+#include "crier/metrics.h"
 #include "crier/rnd.h"
 #include "redis_bus.h"
 
@@ -248,6 +249,17 @@ static uint32_t merge(struct bus_channel_info *info, uint32_t n)
     return kept;
 }
 
+/* Others than crier can write there too. */
+static bool is_channel(struct slice name)
+{
+    const char *why;
+    if (channel_check(name, &why) == ERR_OK)
+        return true;
+    metrics_inc(M_REDIS_BAD_RECORDS);
+    log_warn("redis_bad_name", "name=%s why=\"%s\"", log_quote(name), why);
+    return false;
+}
+
 static void on_listed(struct script_call *call, enum err e, const struct reply *r)
 {
     struct bus_channels *op = call->ctx;
@@ -258,13 +270,16 @@ static void on_listed(struct script_call *call, enum err e, const struct reply *
     }
     const uint32_t theirs = (uint32_t)reply_count(r) / 2;
     struct bus_channel_info *info = bus_alloc((op->count + theirs + 1) * sizeof *info);
+    uint32_t n = op->count;
     memcpy(info, op->info, op->count * sizeof *info);
     for (uint32_t i = 0; i < theirs; i++) {
-        struct bus_channel_info *it = &info[op->count + i];
-        it->name = slice_dup(reply_text(reply_at(r, 2 * i)));
-        it->subscribers = (uint32_t)reply_integer(reply_at(r, 2 * i + 1));
+        const struct slice name = reply_text(reply_at(r, 2 * i));
+        if (is_channel(name))
+            info[n++] = (struct bus_channel_info){
+                .name = slice_dup(name),
+                .subscribers = (uint32_t)reply_integer(reply_at(r, 2 * i + 1))};
     }
-    uint32_t n = merge(info, op->count + theirs);
+    n = merge(info, n);
     op->more = op->more || n > op->limit;
     for (uint32_t i = op->limit; i < n; i++)
         free(info[i].name);

@@ -102,6 +102,13 @@ static void test_what_is_no_record_is_refused(void **state)
         "j + 0000000000000000 1 1 1\nab",
         "j + 0000000000000000 18446744073709551615 2 0\nab",
         "j + 0000000000000000 a 0 0\n",
+        /* what no publisher may say, and no client could take */
+        "j + 0000000000000000 0 0 0\n",
+        "j + 0000000000000000 0 0 0\n{\"a\":1}}",
+        "j + 0000000000000000 0 0 0\n\"\xff\"",
+        "t + 0000000000000000 0 0 0\n\xff",
+        "t + 0000000000000000 0 4 0\na\nb\n",
+        "t + 0000000000000000 0 9 0\ncrier.gap",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         const struct record r = {.pos = {1, 1}, .body = slice_str(bodies[i])};
@@ -170,8 +177,8 @@ static void test_a_lineage_forgets_the_oldest(void **state)
 static void test_what_is_no_lineage_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"1",     "1:",   ":1", "a:1", "1:b",   "1:2:3",
-                                        "1:2 3", "-1:2", "!",  "1:!", "1:2!!", "1!:2"};
+    static const char *const texts[] = {"1",    "1:", ":1",  "a:1",   "1:b",  "1:2:3",  "1:2 3",
+                                        "-1:2", "!",  "1:!", "1:2!!", "1!:2", "1:5 2:4"};
     struct lineage l;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         assert_int_equal(lineage_parse(slice_str(texts[i]), &l), ERR_SYNTAX);
