@@ -15,7 +15,7 @@ struct history {
     struct bus_history *op;
     bool counts_back;        /* from where the order ends, which a first read says */
     struct position counted; /* that end */
-    bool again;
+    uint64_t begun;          /* the offset that was read from, before what is too old */
 };
 
 /* Of one read, so no more than its reply may hold. */
@@ -38,12 +38,18 @@ static void answer(struct history *h, enum err e)
     bus_answer(b, op);
 }
 
-static void read_from(struct history *h, enum range_from from, uint64_t offset)
+static void read_on(struct history *h, enum range_from from, uint64_t offset)
 {
     h->call.from = from;
     h->call.offset = offset;
     h->call.count = wanted(h->call.rb, &h->op->cu);
     range_read(&h->call, slice_str(h->op->channel));
+}
+
+static void read_from(struct history *h, enum range_from from, uint64_t offset)
+{
+    h->begun = offset;
+    read_on(h, from, offset);
 }
 
 /* What lies between the asked position and the first message given. */
@@ -116,9 +122,8 @@ static void on_range(struct range_call *call, enum err e, struct range *g)
         return;
     }
     enum gap_reason gap = judge(h, g, &common);
-    bool elsewhere = h->op->reverse ? call->offset != RANGE_NEWEST : common.offset < call->offset;
-    if (gap && elsewhere && !h->again) {
-        h->again = true;
+    bool elsewhere = h->op->reverse ? h->begun != RANGE_NEWEST : common.offset < h->begun;
+    if (gap && elsewhere) { /* ends: nearer to the beginning each time, or the newest */
         if (h->op->reverse)
             read_from(h, RANGE_UP_TO, RANGE_NEWEST);
         else
@@ -126,7 +131,7 @@ static void on_range(struct range_call *call, enum err e, struct range *g)
         return;
     }
     if (call->from == RANGE_AFTER && !g->n && !g->exhausted && g->scanned > call->offset) {
-        read_from(h, RANGE_AFTER, g->scanned); /* all of them too old */
+        read_on(h, RANGE_AFTER, g->scanned); /* all of them too old */
         return;
     }
     answer(h, h->op->reverse ? answer_back(h, g, gap) : answer_forward(h, g));
