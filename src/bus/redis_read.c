@@ -325,8 +325,26 @@ static void answer_from_tail(struct rchannel *c)
 
 /* --- what a read brought --- */
 
+static bool has(const struct tail *order, struct position p)
+{
+    struct position common;
+    (void)tail_judge(order, p, &common);
+    return common.epoch && common.offset == p.offset;
+}
+
+/* Is what was read of the order that the tail is of? Either may be ahead of the other. */
+static bool is_same_order(const struct rchannel *c, const struct range *g)
+{
+    return has(&c->tail, g->order.head) || has(&g->order, c->tail.head);
+}
+
 static void finish(struct rchannel *c, const struct read *rd, const struct range *g)
 {
+    if ((rd->kind == READ_FILL || rd->kind == READ_PAGE) && !is_same_order(c, g)) {
+        c->state = CHANNEL_SYNCING; /* it was lost, and nobody has said so yet */
+        read_pump(c);
+        return;
+    }
     switch (rd->kind) {
     case READ_START:
         start(c, g);
