@@ -35,7 +35,6 @@ struct registry {
     char base[REDIS_PREFIX_MAX + 8];
     struct list untold; /* struct rchannel */
     uint64_t beaten_ms;
-    uint32_t told;    /* channels that Redis should know */
     uint32_t telling; /* calls on their way */
     bool beating, forget;
     bool refused; /* the last sign of life was answered by an error */
@@ -136,17 +135,24 @@ static void tell_everything(struct registry *g)
     }
 }
 
+/* A server that is away has refused nothing: then it is not known. */
+static void take_verdict(struct registry *g, enum err e, const struct reply *r)
+{
+    const bool refused = e != ERR_OK;
+    if (refused && !g->refused)
+        log_warn("redis_scripts_refused", "reply=%s", log_quote(reply_text(r)));
+    else if (!refused && g->refused)
+        log_info("redis_scripts_work", "instance=%s", g->id);
+    g->refused = refused;
+}
+
 static void on_beat(struct script_call *call, enum err e, const struct reply *r)
 {
     struct registry *g = call->rb->registry;
     bool forgotten = g->forget;
     g->beating = false;
-    bool refused = e != ERR_OK && e != ERR_CLOSED;
-    if (refused && !g->refused)
-        log_warn("redis_scripts_refused", "reply=%s", log_quote(r ? reply_text(r) : SLICE("none")));
-    else if (!refused && g->refused)
-        log_info("redis_scripts_work", "instance=%s", g->id);
-    g->refused = refused;
+    if (r)
+        take_verdict(g, e, r);
     if (e)
         return;
     g->forget = false;
@@ -260,6 +266,16 @@ static bool is_channel(struct slice name)
     return false;
 }
 
+/* Who asked relies on it, and an answer may not be one to this question. */
+static bool is_asked_for(const struct bus_channels *op, struct slice name)
+{
+    const struct slice after = slice_str(op->after);
+    const size_t common = name.len < after.len ? name.len : after.len;
+    const int order = common ? memcmp(name.ptr, after.ptr, common) : 0;
+    return slice_starts_with(name, slice_str(op->prefix)) &&
+           (order > 0 || (order == 0 && name.len > after.len));
+}
+
 static void on_listed(struct script_call *call, enum err e, const struct reply *r)
 {
     struct bus_channels *op = call->ctx;
@@ -274,7 +290,7 @@ static void on_listed(struct script_call *call, enum err e, const struct reply *
     memcpy(info, op->info, op->count * sizeof *info);
     for (uint32_t i = 0; i < theirs; i++) {
         const struct slice name = reply_text(reply_at(r, 2 * i));
-        if (is_channel(name))
+        if (is_channel(name) && is_asked_for(op, name))
             info[n++] = (struct bus_channel_info){
                 .name = slice_dup(name),
                 .subscribers = (uint32_t)reply_integer(reply_at(r, 2 * i + 1))};
