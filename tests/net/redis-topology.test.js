@@ -352,18 +352,28 @@ test('the judge tells what was announced from what was not', () => {
   // Messages 4 and 5 of the first epoch were acknowledged, and lost in a failover.
   const order = [...one(1, 3), ...two(4, 7)];
   const acknowledged = [...one(1, 5), ...two(4, 7)];
-  const faults = (record, all = acknowledged) => judgeAnnounced(order, all, record).faults.map((f) => f.fault);
+  const rank = (epoch) => epoch;
+  const faults = (record, all = acknowledged) => judgeAnnounced(order, all, record, rank).faults.map((f) => f.fault);
   assert.deepEqual(faults([...one(1, 5), gap, ...two(4, 7)]), []);
   assert.deepEqual(faults([...one(1, 4), gap, ...two(4, 7)]), [], 'not even heard of the last one');
   assert.deepEqual(faults([...one(1, 3), gap, ...two(4, 7)]), []);
-  assert.equal(judgeAnnounced(order, acknowledged, [...one(1, 3), gap, ...two(4, 7)]).excused, 2);
+  assert.equal(judgeAnnounced(order, acknowledged, [...one(1, 3), gap, ...two(4, 7)], rank).excused, 2);
   assert.deepEqual(faults([...one(1, 5), gap, ...two(6, 7)]), [], 'live only after the gap');
   assert.deepEqual(faults([...one(1, 5), ...two(4, 7)]), ['unannounced']);
   assert.deepEqual(faults([...one(1, 3), ...two(4, 7)]), ['lost unannounced', 'lost unannounced']);
   assert.deepEqual(faults([...one(1, 2), gap, ...one(3, 3), ...two(4, 7)]), ['lost unannounced', 'lost unannounced'], 'a gap elsewhere is no excuse');
+  const late = { gap: { reason: 'epoch', since: id(1, 3), cursor: id(2, 6) } };
+  assert.deepEqual(faults([...one(1, 3), ...two(4, 6), late, ...two(7, 7)]), [], 'found and told later, for its place');
   assert.deepEqual(faults([...one(1, 5), gap, ...two(4, 4), ...two(6, 7)]), ['lost']);
   assert.deepEqual(faults([...one(1, 5), gap, ...two(4, 6)]), ['lost'], 'the end');
   assert.deepEqual(faults([...one(1, 5), gap, ...two(4, 5), ...two(5, 7)]), ['repeated', 'reordered']);
   assert.deepEqual(faults([...one(2, 5), gap, ...two(4, 7)]), ['lost']);
   assert.deepEqual(faults([...order], order), []);
+  // All of the first epoch was lost in a flush; offsets begin again.
+  const flushed = (record) => judgeAnnounced(two(1, 7), [...one(1, 5), ...two(1, 7)], record, rank).faults.map((f) => f.fault);
+  assert.deepEqual(flushed([...one(1, 5), gap, ...two(1, 7)]), []);
+  assert.deepEqual(flushed([...one(1, 3), gap, ...two(1, 7)]), []);
+  assert.deepEqual(flushed([...one(1, 5), ...two(1, 7)]), ['unannounced']);
+  assert.deepEqual(flushed([...one(1, 5), gap, ...two(1, 2), ...two(4, 7)]), ['lost']);
+  assert.deepEqual(flushed([...two(1, 2), gap, ...two(3, 7)]).length, 5);
 });

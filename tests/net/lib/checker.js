@@ -32,25 +32,26 @@ export function parts(id) {
 }
 
 // Where in `order` something that is not in it was lost: the last message that it came after.
-// Of an epoch of which nothing survived only the offset tells.
-function placeOf(id, positions) {
+function placeOf(id, positions, rank) {
   const { epoch, offset } = parts(id);
-  const last = positions.findLastIndex((p) => p.epoch === epoch && p.offset < offset);
-  return last >= 0 ? last : positions.findLastIndex((p) => p.offset < offset);
+  const r = rank(epoch);
+  return positions.findLastIndex((p) => (p.epoch === epoch ? p.offset < offset : rank(p.epoch) < r));
 }
 
 // The judge for servers that may lose acknowledged messages (failover, flush): nothing may be
-// missing, or be there that the order does not know, without a gap at that place.
+// missing, or be there that the order does not know, without a gap at that place: told there, or
+// naming it (`since`).
 //
 // order: ids of what is kept in the end, all of it. acknowledged: ids of all that was acknowledged,
 // kept or lost. record: ids and {gap} in the order in which a client that was there from the
-// beginning got them. Gives {faults, gaps, excused}.
-export function judgeAnnounced(order, acknowledged, record) {
+// beginning got them. rank: the epochs' order in time. Gives {faults, gaps, excused, missed}.
+export function judgeAnnounced(order, acknowledged, record, rank) {
   const place = new Map(order.map((id, i) => [id, i]));
   const positions = order.map(parts);
   const known = new Set(acknowledged);
   const faults = [];
   const seen = new Set();
+  const lastOf = (id) => place.get(id) ?? placeOf(id, positions, rank);
   const announced = []; // stretches of the order (from, to) in which a gap was told
   let at = -1; // in the order, of the newest message
   let gap = false; // told since then
@@ -68,6 +69,8 @@ export function judgeAnnounced(order, acknowledged, record) {
     if (item.gap) {
       gap = true;
       gaps++;
+      // A loss that is found late is told late, but for its place.
+      if (item.gap.since) announced.push([lastOf(item.gap.since), Math.max(lastOf(item.gap.cursor), lastOf(item.gap.since) + 1)]);
       return;
     }
     if (seen.has(item)) faults.push({ fault: 'repeated', id: item, at: n });
@@ -78,17 +81,21 @@ export function judgeAnnounced(order, acknowledged, record) {
     else astray = item;
   });
   arrive(order.length, 'the end');
-  let excused = 0;
+  let excused = 0; // lost, or never received though kept
+  let missed = 0; // of these: kept
   for (const id of known) {
     if (seen.has(id)) continue;
-    const i = place.get(id) ?? placeOf(id, positions);
+    const i = lastOf(id);
     const inOrder = place.has(id);
     // A kept message is judged by arrive(); a lost one must lie in a stretch with a gap.
     const told = announced.some(([from, to]) => (inOrder ? from < i && i < to : from <= i && i < to));
-    if (told) excused++;
-    else if (!inOrder) faults.push({ fault: 'lost unannounced', id, after: order[i] });
+    if (told) {
+      excused++;
+      if (inOrder) missed++;
+    }
+    if (!told && !inOrder) faults.push({ fault: 'lost unannounced', id, after: order[i] });
   }
-  return { faults, gaps, excused };
+  return { faults, gaps, excused, missed };
 }
 
 // No id may ever name two messages: what every publisher was answered and every client received.
@@ -96,10 +103,21 @@ export class Names {
   constructor() {
     this.data = new Map();
     this.conflicts = [];
+    this.orders = new Map(); // "TAG EPOCH" by the time at which it was first heard of
   }
   note(id, data) {
     const before = this.data.get(id);
-    if (before === undefined) this.data.set(id, data);
-    else if (before !== data) this.conflicts.push({ id, before, data });
+    if (before === undefined) {
+      this.data.set(id, data);
+      const { tag, epoch } = parts(id);
+      const order = `${tag} ${epoch}`;
+      if (!this.orders.has(order)) this.orders.set(order, this.orders.size);
+    } else if (before !== data) {
+      this.conflicts.push({ id, before, data });
+    }
+  }
+  // For judgeAnnounced.
+  rank(tag) {
+    return (epoch) => this.orders.get(`${tag} ${epoch}`);
   }
 }

@@ -18,7 +18,7 @@ export class Load {
   // servers; `messages` are published in all, or what comes until stop().
   static async start(t, servers, { channels = 10, clients = 300, perClient = 2, publishers = 12, messages = Infinity, seed = SEED } = {}) {
     const self = new Load();
-    Object.assign(self, { servers, messages, names: new Names(), channels: Array.isArray(channels) ? channels : numbered('channel', channels), published: 0, acknowledged: 0 });
+    Object.assign(self, { servers, messages, names: new Names(), channels: Array.isArray(channels) ? channels : numbered('channel', channels), published: 0, acknowledged: 0, allowed: Infinity, paused: [] });
     const n = self.channels.length;
     self.followers = Array.from({ length: clients }, (_, i) => {
       const mine = Array.from({ length: Math.min(perClient, n) }, (_, k) => self.channels[(i + k * (1 + (i % (n - 1 || 1)))) % n]);
@@ -35,10 +35,21 @@ export class Load {
 
   async publish(publisher, rnd) {
     while (this.published < this.messages && !publisher.over) {
+      if (this.published >= this.allowed) {
+        await new Promise((resolve) => this.paused.push(resolve));
+        continue;
+      }
       this.published++;
       await publisher.publish(this.channels[Math.floor(rnd() * this.channels.length)]);
       this.acknowledged++;
     }
+  }
+
+  // No more than so many messages in all, for now: so that something can be done amid the load
+  // however long it takes.
+  allow(n) {
+    this.allowed = n;
+    for (const go of this.paused.splice(0)) go();
   }
 
   // Waits until n more messages are acknowledged.
@@ -55,6 +66,7 @@ export class Load {
   // No new messages; those on their way are insisted on.
   async stop() {
     this.messages = 0;
+    this.allow(Infinity);
     await this.publishing;
   }
 
@@ -72,6 +84,8 @@ export class Load {
   }
 
   async abandon() {
+    this.messages = 0;
+    this.allow(Infinity);
     for (const publisher of this.publishers) {
       publisher.over = true;
       publisher.close();
@@ -84,11 +98,11 @@ export class Load {
   }
 
   // What every server says of every channel, which must be the same.
-  async orders() {
+  async orders(options) {
     const servers = this.servers.filter((s) => !s.exited);
     const orders = new Map();
     for (const channel of this.channels) {
-      const all = await Promise.all(servers.map((server) => wholeHistory(server, channel)));
+      const all = await Promise.all(servers.map((server) => wholeHistory(server, channel, options)));
       for (const other of all) assert.deepEqual(other, all[0], `all instances say the same of ${channel}`);
       orders.set(channel, all[0]);
     }
@@ -116,18 +130,21 @@ export class Load {
 
   // For servers that may lose acknowledged messages, but not silently.
   async announced() {
-    const orders = await this.orders();
+    const orders = await this.orders({ lossy: true });
     this.gaps = 0;
     this.excused = 0;
+    this.missed = 0;
     this.lost = 0;
     for (const [channel, messages] of orders) {
       const kept = new Set(messages.map((m) => m.id));
       this.lost += this.acknowledgedIds(channel).filter((id) => !kept.has(id)).length;
     }
+    const rank = new Map([...orders].map(([channel, messages]) => [channel, this.names.rank(messages[0].id.slice(0, 4))]));
     return this.verdict((channel, follower) => {
-      const { faults, gaps, excused } = judgeAnnounced(orders.get(channel).map((m) => m.id), this.acknowledgedIds(channel), follower.records.get(channel));
+      const { faults, gaps, excused, missed } = judgeAnnounced(orders.get(channel).map((m) => m.id), this.acknowledgedIds(channel), follower.records.get(channel), rank.get(channel));
       this.gaps += gaps;
       this.excused += excused;
+      this.missed += missed;
       return faults;
     });
   }

@@ -87,6 +87,13 @@ class WsListener extends Listener {
   }
 }
 
+// The answer to a poll lists gaps apart from messages; `since` says behind which message one is.
+function inPlace({ messages, gaps }) {
+  const items = [...messages];
+  for (const gap of gaps) items.splice(messages.length && gap.since ? items.findIndex((m) => m.id === gap.since) + 1 : 0, 0, { gap });
+  return items;
+}
+
 class PollListener extends Listener {
   static async open(server, channels, since) {
     const self = new PollListener();
@@ -100,8 +107,7 @@ class PollListener extends Listener {
     if (status !== 200) throw new Error(`poll answered ${status} ${text}`);
     const answer = JSON.parse(text);
     this.cursor = answer.cursor;
-    for (const gap of answer.gaps) this.source.push({ gap });
-    for (const message of answer.messages) this.source.push(message);
+    for (const item of inPlace(answer)) this.source.push(item);
   }
   async next() {
     while (!this.source.items.length) await this.ask();
