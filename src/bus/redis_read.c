@@ -355,7 +355,8 @@ static void finish(struct rchannel *c, const struct read *rd, const struct range
             synced(c, rd);
         return;
     case READ_FILL:
-        prepend(c, g);
+        if (floor_of(&c->tail) == rd->call.offset) /* else it has moved on: asked for again */
+            prepend(c, g);
         break;
     case READ_PAGE:
         page(c, rd, g);
