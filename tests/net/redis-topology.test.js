@@ -106,10 +106,11 @@ for (const [how, end] of [['killed', (master) => master.kill9()], ['stopped', (m
     await redis.failedOver(old);
     await untilReady(...servers);
     await load.more(1000);
-    if (how === 'stopped') old.resume();
-    else await old.restart();
-    await redis.synced();
-    await load.more(500);
+    if (how === 'stopped') {
+      old.resume(); // with what was acknowledged, and lost
+      await redis.synced();
+      await load.more(500);
+    }
     await judged(t, load);
     assert.ok(load.lost > 500, `${load.lost} acknowledged messages were lost with the master`);
     for (const follower of load.followers)
@@ -132,7 +133,7 @@ test('Sentinel: cursors of what is lost and of before are told of the loss, thos
   const more = [];
   for (const data of ['7', '8', '9', '10']) more.push((await publishSurely(there, 'a', data)).id);
   assert.equal(new Set([...ids, ...more]).size, 10);
-  assert.deepEqual((await wholeHistory(here, 'a')).map((m) => m.data), ['1', '2', '3', '7', '8', '9', '10']);
+  assert.deepEqual((await wholeHistory(here, 'a', { lossy: true })).map((m) => m.data), ['1', '2', '3', '7', '8', '9', '10']);
   for (const transport of TRANSPORTS) {
     for (const server of [here, there]) {
       const read = async (since) => {
