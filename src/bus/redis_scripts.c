@@ -226,34 +226,31 @@ struct redis_script script_beat = {.text =
     "for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], "                              \
     "string.format('(%.0f', now - alive), '+inf')) do\n"                                     \
     "  if id ~= own then others[#others + 1] = id end\n"                                     \
-    "end\n"                                                                                  \
-    "local function count(name)\n"                                                           \
-    "  local n = 0\n"                                                                        \
-    "  for _, id in ipairs(others) do\n"                                                     \
-    "    n = n + tonumber(redis.call('HGET', base .. ':counts:' .. id, name) or 0)\n"        \
-    "  end\n"                                                                                \
-    "  return n\n"                                                                           \
     "end\n"
 
+/* A name of the first so many of all is among the first so many of each who has it, so each one's
+ * page says all that there is to add up. */
 struct redis_script script_list = {.text =
     LUA_OTHERS
-    "local known, out = {}, {}\n"
+    "local names, sum, out = {}, {}, {}\n"
     "for _, id in ipairs(others) do\n"
-    "  for _, name in ipairs(redis.call('ZRANGEBYLEX', base .. ':names:' .. id, ARGV[4], ARGV[5], 'LIMIT', 0, ARGV[6])) do\n"
-    "    if not known[name] then\n"
-    "      known[name] = true\n"
-    "      out[#out + 1] = name\n"
-    "      out[#out + 1] = count(name)\n"
-    "    end\n"
+    "  local page = redis.call('ZRANGEBYLEX', base .. ':names:' .. id, ARGV[4], ARGV[5], 'LIMIT', 0, ARGV[6])\n"
+    "  local counts = #page > 0 and redis.call('HMGET', base .. ':counts:' .. id, unpack(page))\n"
+    "  for i, name in ipairs(page) do\n"
+    "    if not sum[name] then names[#names + 1] = name end\n"
+    "    sum[name] = (sum[name] or 0) + (tonumber(counts[i] or 0) or 0)\n"
     "  end\n"
     "end\n"
+    "for i, name in ipairs(names) do out[2 * i - 1], out[2 * i] = name, sum[name] end\n"
     "return out\n"};
 
 struct redis_script script_count = {.text =
     LUA_OTHERS
-    "local out = {}\n"
-    "for i = 4, #ARGV do out[#out + 1] = count(ARGV[i]) end\n"
-    "return out\n"};
+    "local n = 0\n"
+    "for _, id in ipairs(others) do\n"
+    "  n = n + (tonumber(redis.call('HGET', base .. ':counts:' .. id, ARGV[4]) or 0) or 0)\n"
+    "end\n"
+    "return {n}\n"};
 /* clang-format on */
 
 struct redis_script *const redis_scripts[] = {

@@ -54,6 +54,29 @@ test('names in the registry that are none are left out', async (t) => {
   await server.stop();
 });
 
+test('a list of channels costs Redis as many calls as there are instances, not as their channels', async (t) => {
+  const redis = await startRedis(t);
+  const [server] = await startInstances(t, 1, redis);
+  const soon = Date.now() + 60000;
+  for (let i = 0; i < 20; i++) {
+    await redis.cli('ZADD', 'crier:{#}:instances', soon, `i${i}`);
+    const names = Array.from({ length: 50 }, (_, k) => [`c${k}-${i}`, k % 5 ? undefined : `all${k}`]).flat().filter(Boolean);
+    await redis.cli('ZADD', `crier:{#}:names:i${i}`, ...names.flatMap((name) => [0, name]));
+    await redis.cli('HSET', `crier:{#}:counts:i${i}`, ...names.flatMap((name) => [name, 2]));
+  }
+  const calls = async () => {
+    const { hget = 0, hmget = 0 } = await redis.commandStats();
+    return hget + hmget;
+  };
+  const before = await calls();
+  const { channels, more } = (await get(server, '/api/channels?limit=12')).json();
+  assert.deepEqual([channels.length, more], [12, true]);
+  assert.deepEqual(channels.slice(0, 11).map((c) => [c.channel, c.subscribers]), [...[0, 10, 15, 20, 25, 30, 35, 40, 45, 5].map((k) => [`all${k}`, 40]), ['c0-0', 2]]);
+  const asked = (await calls()) - before;
+  assert.ok(asked <= 20 + channels.length, `${asked} calls`);
+  await server.stop();
+});
+
 test('an epoch that is said to end beyond its order is not believed', async (t) => {
   const redis = await startRedis(t);
   const [server] = await startInstances(t, 1, redis);
