@@ -35,31 +35,36 @@
     "local now = clock[1] * 1000 + math.floor(clock[2] / 1000)\n"
 
 /* Ends the epoch where the server turns out to have less than was given out, or marks the end of
- * the epoch that had more. Line entries are "EPOCH:LAST " or "EPOCH:LAST! ". */
-#define LUA_WITNESS                                                                        \
-    "local function end_epoch(meta, line, epoch, offset, mark, fresh, server)\n"           \
-    "  line = line .. epoch .. ':' .. offset .. mark .. ' '\n"                             \
-    "  local _, n = string.gsub(line, ' ', ' ')\n"                                         \
-    "  while n > 32 do\n"                                                                  \
-    "    line = string.gsub(line, '^%S+ ', '', 1)\n"                                       \
-    "    n = n - 1\n"                                                                      \
-    "  end\n"                                                                              \
-    "  redis.call('HSET', meta, 'epoch', fresh, 'server', server, 'line', line)\n"         \
-    "  return fresh, line\n"                                                               \
-    "end\n"                                                                                \
-    "local function witness(meta, epoch, offset, line, known, at, fresh, server)\n"        \
-    "  if known == '0' then return epoch, line, false end\n"                               \
-    "  if known == epoch then\n"                                                           \
-    "    if tonumber(at) <= tonumber(offset) then return epoch, line, false end\n"         \
-    "    epoch, line = end_epoch(meta, line, epoch, offset, '!', fresh, server)\n"         \
-    "    return epoch, line, true\n"                                                       \
-    "  end\n"                                                                              \
-    "  local last = string.match(' ' .. line, ' ' .. known .. ':(%d+) ')\n"                \
-    "  if not last or tonumber(at) <= tonumber(last) then return epoch, line, false end\n" \
-    "  line = string.sub(string.gsub(' ' .. line, ' ' .. known .. ':' .. last .. ' ', "    \
-    "' ' .. known .. ':' .. last .. '! '), 2)\n"                                           \
-    "  redis.call('HSET', meta, 'line', line)\n"                                           \
-    "  return epoch, line, true\n"                                                         \
+ * the epoch that had more. Line entries are "EPOCH:LAST " or "EPOCH:LAST! ". What is kept is of
+ * epochs that are remembered: who got a page of others could not ask for the next one. */
+#define LUA_WITNESS                                                                         \
+    "local function end_epoch(meta, stream, line, epoch, offset, mark, fresh, server)\n"    \
+    "  line = line .. epoch .. ':' .. offset .. mark .. ' '\n"                              \
+    "  local _, n = string.gsub(line, ' ', ' ')\n"                                          \
+    "  while n > 32 do\n"                                                                   \
+    "    local last = string.match(line, '^%d+:(%d+)')\n"                                   \
+    "    if stream then\n"                                                                  \
+    "      redis.call('XTRIM', stream, 'MINID', string.format('%.0f', last + 1))\n"         \
+    "    end\n"                                                                             \
+    "    line = string.gsub(line, '^%S+ ', '', 1)\n"                                        \
+    "    n = n - 1\n"                                                                       \
+    "  end\n"                                                                               \
+    "  redis.call('HSET', meta, 'epoch', fresh, 'server', server, 'line', line)\n"          \
+    "  return fresh, line\n"                                                                \
+    "end\n"                                                                                 \
+    "local function witness(meta, stream, epoch, offset, line, known, at, fresh, server)\n" \
+    "  if known == '0' then return epoch, line, false end\n"                                \
+    "  if known == epoch then\n"                                                            \
+    "    if tonumber(at) <= tonumber(offset) then return epoch, line, false end\n"          \
+    "    epoch, line = end_epoch(meta, stream, line, epoch, offset, '!', fresh, server)\n"  \
+    "    return epoch, line, true\n"                                                        \
+    "  end\n"                                                                               \
+    "  local last = string.match(' ' .. line, ' ' .. known .. ':(%d+) ')\n"                 \
+    "  if not last or tonumber(at) <= tonumber(last) then return epoch, line, false end\n"  \
+    "  line = string.sub(string.gsub(' ' .. line, ' ' .. known .. ':' .. last .. ' ', "     \
+    "' ' .. known .. ':' .. last .. '! '), 2)\n"                                            \
+    "  redis.call('HSET', meta, 'line', line)\n"                                            \
+    "  return epoch, line, true\n"                                                          \
     "end\n"
 
 /* Idempotency keys are fields of META, so that a publish needs no key that is not there yet: while
@@ -110,11 +115,11 @@ struct redis_script script_publish = {.text =
     "  redis.call('HSET', meta, 'epoch', epoch, 'server', server)\n"
     "else\n"
     "  local line, lost = m[6] or '', false\n"
-    "  epoch, line, lost = witness(meta, epoch, m[2], line, ARGV[9], ARGV[10], fresh, server)\n"
+    "  epoch, line, lost = witness(meta, stream, epoch, m[2], line, ARGV[9], ARGV[10], fresh, server)\n"
     "  before = epoch\n"
     "  if lost then redis.call(ARGV[6], ARGV[7], 'lost') end\n"
     "  if m[4] ~= server and epoch ~= fresh then\n"
-    "    epoch = end_epoch(meta, line, epoch, m[2], '', fresh, server)\n"
+    "    epoch = end_epoch(meta, stream, line, epoch, m[2], '', fresh, server)\n"
     "  end\n"
     "end\n"
     "if time < now then time = now end\n"
@@ -162,7 +167,7 @@ struct redis_script script_read = {.text =
     "  redis.call('PEXPIRE', meta, ARGV[3])\n"
     "  m = {ARGV[2], '0', ''}\n"
     "else\n"
-    "  m[1], m[3], lost = witness(meta, m[1], m[2], m[3] or '', ARGV[9], ARGV[10], ARGV[2], ARGV[1])\n"
+    "  m[1], m[3], lost = witness(meta, stream, m[1], m[2], m[3] or '', ARGV[9], ARGV[10], ARGV[2], ARGV[1])\n"
     "end\n"
     "if lost then redis.call(ARGV[7], ARGV[8], 'lost') end\n"
     "if ARGV[4] == 'f' then\n"

@@ -94,6 +94,9 @@ void tail_new_epoch(struct tail *s, uint32_t epoch)
 {
     if (!s->line)
         s->line = calloc(1, sizeof *s->line);
+    /* Who gets a message of an epoch that is forgotten could not go on from there. */
+    if (s->line && s->line->count == LINEAGE_MAX)
+        tail_drop_to(s, s->line->ended[0].offset);
     if (s->line) /* else the old epoch is forgotten: a gap too many is said, none too few */
         lineage_add(s->line, s->head, false);
     s->head.epoch = epoch;
@@ -269,8 +272,8 @@ enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
     uint64_t start = reverse ? reverse_start(s, cu) : forward_start(s, cu);
     /* Who was told of a gap stands behind it, and so does who comes without a past. Who has a past
      * knows whether it was told. */
-    cu->start = cu->from == FROM_POSITION && !cu->gap ? cu->since
-                                                      : tail_position_before_next(s, start);
+    cu->start =
+        cu->from == FROM_POSITION && !cu->gap ? cu->since : tail_position_before_next(s, start);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
     struct walk w = reverse ? walk_back(s, cu) : walk_forward(s, cu);
