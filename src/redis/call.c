@@ -19,7 +19,7 @@
 
 #define COMMAND_OVERHEAD_BYTES 128 /* EVALSHA, the digest, lengths */
 #define ARG_OVERHEAD_BYTES 16
-#define SAME_REFUSAL_EVERY_MS 1000
+#define SAME_REFUSAL_EVERY_MS 10000
 
 void call_finish(struct redis *r, struct redis_call *c, enum err e, const struct reply *reply)
 {
@@ -111,8 +111,10 @@ static void server_cannot(struct redis_node *n, enum error_kind kind)
         n->r->topology->look(n->r, n);
 }
 
-/* A pipeline of calls is refused for one reason: it is said once. */
-static void say_refused(struct redis_node *n, enum error_kind kind, struct slice text)
+/* A pipeline of calls is refused for one reason, and they are tried again: it is said once in a
+ * while, with a key that shows where to look. */
+static void say_refused(struct redis_node *n, enum error_kind kind, struct slice key,
+                        struct slice text)
 {
     uint64_t now = client_now_ms(n->r);
 
@@ -120,7 +122,8 @@ static void say_refused(struct redis_node *n, enum error_kind kind, struct slice
         return;
     n->refused_kind = (int)kind;
     n->refused_ms = now;
-    log_warn("redis_refused", "server=%s error=%s", n->name, log_quote(text));
+    log_warn("redis_refused", "server=%s key=%s error=%s", n->name, log_quote(key),
+             log_quote(text));
 }
 
 static void refused(struct redis *r, struct flight *f, const struct reply *reply)
@@ -136,7 +139,7 @@ static void refused(struct redis *r, struct flight *f, const struct reply *reply
     if (kind == ERROR_REDIRECT && r->topology->redirect && r->topology->redirect(r, c, n, reply))
         return;
     metrics_inc(M_REDIS_ERRORS);
-    say_refused(n, kind, reply_text(reply));
+    say_refused(n, kind, c->key, reply_text(reply));
     server_cannot(n, kind);
     call_finish(r, c, error_is_passing(kind) ? ERR_UNAVAILABLE : ERR_IO, reply);
 }

@@ -121,6 +121,9 @@ test('keys of other types fail what needs them, and nothing else', async (t) => 
     assert.equal((await publish(server, channel, 'x')).status, 503, channel);
     assert.equal((await historyOf(server, channel)).status, 503, channel);
   }
+  await until(() => server.events('redis_refused').length > 0, 'the log says so');
+  const [{ key, error }, ...more] = server.events('redis_refused');
+  assert.deepEqual([key, /^WRONGTYPE/.test(error), more], ['crier:{a}:m', true, []]);
   assert.equal((await publish(server, 'c', 'x')).status, 200);
   assert.equal((await get(server, '/ready')).status, 200);
   await redis.cli('DEL', 'crier:{a}:m', 'crier:{b}:s');
