@@ -13,8 +13,6 @@
 // CRIER_TEST_SEED chooses the order of what is done.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, truncateSync } from 'node:fs';
-import { join } from 'node:path';
 import test from 'node:test';
 import { buildVariant, readyStatus, startInstances, untilReady } from './lib/instances.js';
 import { Load } from './lib/load.js';
@@ -34,18 +32,7 @@ const DEEDS = {
   cut: ({ relay }) => until(() => relay.cut(SUBSCRIBERS) > 0, 'there are subscribe links'),
   'cut all': async ({ relay }) => relay.cut(),
   flush: ({ redis }) => redis.cli('FLUSHALL'),
-  // A host that crashed: the last writes had not reached the disk. Cut behind a transaction, because
-  // Redis 7.0 leaves the beginning of one that is cut within a command in the file, and what it
-  // writes next becomes part of that.
-  forget: async ({ redis }) => {
-    await redis.kill9();
-    const folder = join(redis.dir, 'appendonlydir');
-    const file = join(folder, readdirSync(folder).find((name) => name.endsWith('.incr.aof')));
-    const bytes = readFileSync(file);
-    const end = '*1\r\n$4\r\nEXEC\r\n';
-    truncateSync(file, bytes.lastIndexOf(end, Math.floor(bytes.length * 0.9)) + end.length);
-    await redis.restart();
-  },
+  forget: ({ redis }) => redis.forgetSince(),
   stop: async ({ redis }) => {
     await redis.pause();
     await pause(1000); // this is what is being done, not a wait for something

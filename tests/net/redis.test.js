@@ -23,6 +23,7 @@ import { get, history, numbered, postJson, publish, publishMany, query, request,
 import { publishSurely, readyStatus, startInstance, startInstances, untilNotReady, untilReady, wholeHistory } from './lib/instances.js';
 import { poll } from './lib/poll.js';
 import { redisPlace, REDIS_SERVERS, startRedis } from './lib/redis.js';
+import { startRelay } from './lib/relay.js';
 import { resumeAtOnce } from './lib/crowd.js';
 import { run, startServer } from './lib/server.js';
 import { dataThrough, listen, TRANSPORTS } from './lib/transports.js';
@@ -629,6 +630,110 @@ for (const binary of REDIS_SERVERS) {
     assert.deepEqual(reasons(await dataThrough(live, '7')), ['epoch', '4', '5', '6', '7']);
     assert.equal(new Set(ids).size, ids.length);
     await until(async () => (await subscribers(here, 'a')) === 1, 'counts come back as well');
+  });
+
+  // Items of polls from a cursor up to the message with this data.
+  const pollUpTo = async (server, channel, since, data) => {
+    const items = [];
+    for (let polls = 0; polls < 50; polls++) {
+      const answer = await poll(server, { channel, since, timeout: 1 });
+      items.push(...answer.gaps.map((gap) => ({ gap })), ...answer.messages);
+      since = answer.cursor;
+      if (answer.messages.some((m) => m.data === data)) return { items, since };
+    }
+    throw new Error(`${data} did not come in 50 polls: ${JSON.stringify(items)}`);
+  };
+
+  on('a cursor never goes back: who was told of a loss is not told again while nothing is published', async (t) => {
+    const redis = await redisFor(t, { aof: true });
+    const [server] = await startInstances(t, 1, redis);
+    const ids = await publishMany(server, 'a', ['1', '2']);
+    const mark = redis.mark();
+    ids.push(...(await publishMany(server, 'a', ['3', '4'])));
+    await redis.forgetSince(mark);
+    await untilReady(server);
+    for (const since of [ids[1], ids[2]]) {
+      const told = await poll(server, { channel: 'a', since });
+      assert.deepEqual([told.gaps.map((g) => g.reason), told.messages], [['epoch'], []]);
+      for (const transport of TRANSPORTS) {
+        const listener = await listen(t, server, transport, ['a'], told.cursor);
+        assert.equal(listener.cursor, told.cursor, transport);
+        await listener.close();
+      }
+      let { cursor } = told;
+      for (let i = 0; i < 2; i++) {
+        const answer = await poll(server, { channel: 'a', since: cursor, timeout: 0 });
+        assert.deepEqual(answer, { cursor: told.cursor, messages: [], gaps: [] });
+        ({ cursor } = answer);
+      }
+      const next = await history(server, 'a', { since: told.cursor });
+      assert.deepEqual([next.gap, next.messages], [undefined, []]);
+    }
+  });
+
+  on('a waiting poll that is told of losses in one channel gets all that is kept of both', async (t) => {
+    const redis = await redisFor(t, { aof: true });
+    const relay = await startRelay(t, redis);
+    const flags = ['--history', '1000', '--workers', '1'];
+    const [here] = await startInstances(t, 1, redis, flags);
+    const [there] = await startInstances(t, 1, relay, flags);
+    const channel = ['a', 'b'];
+    const first = [await publish(here, 'a', 'a0'), await publish(here, 'b', 'b0')].join('~');
+    const waiting = poll(there, { channel, since: first, timeout: 25 });
+    await until(async () => (await subscribers(there, 'b')) === 1, 'it waits');
+    relay.stall();
+    relay.cut();
+    const expected = { a: [], b: [] };
+    for (let round = 0; round < 3; round++) {
+      for (const c of channel) {
+        const data = numbered(`${c}${round}.`, 70);
+        await publishMany(here, c, data);
+        expected[c].push(...data);
+      }
+      const mark = redis.mark();
+      await publish(here, 'b', 'lost');
+      await redis.forgetSince(mark);
+      await untilReady(here);
+    }
+    await publish(here, 'a', 'last a');
+    await publish(here, 'b', 'last b');
+    relay.restore();
+    const heard = { a: [], b: [] };
+    const reasonsOf = [];
+    for (let answer = await waiting; ; answer = await poll(there, { channel, since: answer.cursor, timeout: 1 })) {
+      for (const m of answer.messages) heard[m.channel].push(m.data);
+      reasonsOf.push(...answer.gaps.map((g) => `${g.channel} ${g.reason}`));
+      if (!answer.messages.length && !answer.gaps.length) break;
+    }
+    for (const c of channel) assert.deepEqual(heard[c], [...expected[c], `last ${c}`]);
+    assert.ok(reasonsOf.includes('b epoch'));
+  });
+
+  on('a loss that is found late is told to who comes back after it as well', async (t) => {
+    const redis = await redisFor(t, { aof: true });
+    const relay = await startRelay(t, redis);
+    const [ignorant] = await startInstances(t, 1, redis);
+    const [witness] = await startInstances(t, 1, relay);
+    const ids = await publishMany(witness, 'a', ['1', '2']);
+    const mark = redis.mark();
+    await publish(witness, 'a', 'lost');
+    relay.stall();
+    relay.cut();
+    await redis.forgetSince(mark);
+    await untilReady(ignorant);
+    // Whoever publishes now knows nothing of the loss.
+    const id = await publish(ignorant, 'a', '3');
+    assert.deepEqual((await pollUpTo(ignorant, 'a', ids[1], '3')).items.map((i) => i.data), ['3']);
+    relay.restore();
+    await untilReady(witness);
+    await publish(witness, 'a', '4');
+    for (const server of [ignorant, witness]) {
+      const { items } = await pollUpTo(server, 'a', id, '4');
+      assert.deepEqual(items.map((i) => i.gap?.reason ?? i.data), ['epoch', '4'], 'from the message after the loss');
+      assert.equal(items[0].gap.since, ids[1]);
+      const early = await pollUpTo(server, 'a', ids[1], '4');
+      assert.deepEqual(early.items.map((i) => i.gap?.reason ?? i.data), ['epoch', '3', '4'], 'from before it');
+    }
   });
 
   // --- at the start ---
