@@ -218,7 +218,8 @@ static void say_late_losses(struct rchannel *c, const struct range *g)
     struct lineage *ours = c->tail.line;
     for (uint32_t i = 0; line && ours && i < line->count; i++) {
         for (uint32_t k = 0; line->lost[i] && k < ours->count; k++) {
-            if (ours->ended[k].epoch != line->ended[i].epoch || ours->lost[k])
+            if (ours->ended[k].epoch != line->ended[i].epoch ||
+                ours->ended[k].offset != line->ended[i].offset || ours->lost[k])
                 continue;
             ours->lost[k] = true;
             bus_gap(c->rb->be.bus, rchannel_name(c), GAP_EPOCH, ours->ended[k], c->tail.head);
@@ -236,10 +237,9 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
         return false;
     }
     if (g->n || g->exhausted) {
+        say_late_losses(c, g);
         if (gap)
             part(c, g, gap, common);
-        else
-            say_late_losses(c, g);
         give_on(c, g);
     }
     if (!g->exhausted) {
