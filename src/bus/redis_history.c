@@ -106,6 +106,18 @@ static enum gap_reason judge(const struct history *h, const struct range *g,
     return tail_judge(&g->order, p, common);
 }
 
+/* Is it not known yet from where, or not any more? */
+static bool must_count(struct history *h, const struct range *g)
+{
+    struct position common;
+    bool first = h->counted.epoch == 0;
+    bool must = first ? h->op->cu.last_n != UINT32_MAX
+                      : tail_judge(&g->order, h->counted, &common) != GAP_NONE;
+    if (first || must)
+        h->counted = g->order.head;
+    return must;
+}
+
 static void on_range(struct range_call *call, enum err e, struct range *g)
 {
     struct history *h = container_of(call, struct history, call);
@@ -114,10 +126,8 @@ static void on_range(struct range_call *call, enum err e, struct range *g)
         return;
     }
     struct position common;
-    if (h->counts_back &&
-        (!h->counted.epoch || tail_judge(&g->order, h->counted, &common) != GAP_NONE)) {
+    if (h->counts_back && must_count(h, g)) {
         const uint64_t head = g->order.head.offset, n = h->op->cu.last_n;
-        h->counted = g->order.head;
         read_from(h, RANGE_AFTER, head > n ? head - n : 0);
         return;
     }
@@ -145,18 +155,18 @@ void redis_bus_history(struct redis_bus *rb, struct bus_history *op)
     h->call.rb = rb;
     h->call.options = bus_ns(rb->be.bus, slice_str(op->channel));
     h->call.done = on_range;
+    const bool newest = op->reverse || (cu->from == FROM_LAST_N && cu->last_n <= wanted(rb, cu));
+    h->counts_back = cu->from == FROM_LAST_N && !newest;
     if (op->reverse && cu->from == FROM_POSITION && cu->since.offset)
         read_from(h, RANGE_UP_TO, cu->since.offset - 1);
     else if (op->reverse && cu->from == FROM_POSITION)
         read_from(h, RANGE_NOTHING, 0); /* nothing is before the first one */
-    else if (op->reverse || (cu->from == FROM_LAST_N && cu->last_n <= wanted(rb, cu)))
+    else if (newest)
         read_from(h, RANGE_UP_TO, RANGE_NEWEST);
     else if (cu->from == FROM_LAST_N && cu->last_n == UINT32_MAX)
         read_from(h, RANGE_AFTER, 0);
     else if (cu->from == FROM_POSITION)
         read_from(h, RANGE_AFTER, cu->since.offset);
-    else {
-        h->counts_back = cu->from == FROM_LAST_N;
+    else
         read_from(h, RANGE_NOTHING, 0);
-    }
 }
