@@ -7,9 +7,9 @@ static void on_version(const char *name, const struct server_info *i, bool as_cl
 {
     if (i->version == 0)
         return;
-    if (i->version < INFO_VERSION(5, 0))
-        log_error("redis_too_old", "server=%s version=%s why=\"streams need Redis 5.0\"", name,
-                  log_quote(i->version_text));
+    if (i->version < INFO_VERSION(6, 2))
+        log_error("redis_too_old", "server=%s version=%s why=\"trimming streams needs Redis 6.2\"",
+                  name, log_quote(i->version_text));
     else if (as_cluster && i->version < INFO_VERSION(7, 0))
         log_warn("redis_old_for_cluster",
                  "server=%s version=%s why=\"before 7.0 every message is copied to every node\"",
