@@ -146,6 +146,9 @@ void rchannel_want(struct rchannel *c, bool on);
 void rchannel_cool(struct rchannel *c);
 void rchannel_subscribed(struct rchannel *c);
 void rchannel_lost(struct rchannel *c);
+/* A live channel may have missed something, or its order may be gone: the truth is in the stream.
+ */
+void rchannel_look_again(struct rchannel *c);
 void rchannel_message(struct rchannel *c, struct slice text);
 /* The next message of the order: kept and given to the bus. */
 void rchannel_accept(struct rchannel *c, struct msg *m);

@@ -207,8 +207,10 @@ static void buffer(struct rchannel *c, struct msg *m, uint32_t previous_epoch, u
 }
 
 /* Something may have been missed: the truth is in the stream. */
-static void look_again(struct rchannel *c)
+void rchannel_look_again(struct rchannel *c)
 {
+    if (c->state != CHANNEL_LIVE)
+        return;
     metrics_inc(M_REDIS_REPAIRS);
     c->state = CHANNEL_SYNCING;
     read_pump(c);
@@ -225,7 +227,7 @@ static void live(struct rchannel *c, struct msg *m, uint32_t previous_epoch, uin
         log_debug("redis_hole", "channel=%s have=%llu heard=%llu", log_quote(rchannel_name(c)),
                   (unsigned long long)c->tail.head.offset, (unsigned long long)m->pos.offset);
         buffer(c, m, previous_epoch, since_read);
-        look_again(c);
+        rchannel_look_again(c);
     }
 }
 
@@ -265,7 +267,7 @@ static bool take_notice(struct rchannel *c, struct slice text)
     if (!slice_eq(text, SLICE("lost")))
         return false;
     if (c->state == CHANNEL_LIVE)
-        look_again(c);
+        rchannel_look_again(c);
     else
         c->overflown = true; /* what is being read may be older than the loss */
     return true;

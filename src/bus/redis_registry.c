@@ -146,6 +146,14 @@ static void take_verdict(struct registry *g, enum err e, const struct reply *r)
     g->refused = refused;
 }
 
+/* What forgot us may have forgotten everything (a flush): who listens is told now, and not with the
+ * next message. */
+static void look_everywhere(struct redis_bus *rb)
+{
+    for (struct map_node *it = NULL; (it = map_next(&rb->channels, it));)
+        rchannel_look_again(container_of(it, struct rchannel, node));
+}
+
 static void on_beat(struct script_call *call, enum err e, const struct reply *r)
 {
     struct registry *g = call->rb->registry;
@@ -163,6 +171,7 @@ static void on_beat(struct script_call *call, enum err e, const struct reply *r)
         log_info("redis_registry_told_again", "channels=%u", occupied(g->rb));
         g->forget = true; /* with the next sign of life */
         g->beaten_ms = 0;
+        look_everywhere(g->rb);
     }
 }
 

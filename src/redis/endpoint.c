@@ -60,5 +60,8 @@ char *endpoint_name(const struct redis_endpoint *e)
     redis_endpoint_text(e, &b);
     char *name = slice_dup(buf_slice(&b));
     buf_release(&b);
+    for (char *c = name; *c; c++)
+        if (*c <= ' ' || *c == '"' || *c == '=' || *c == 0x7f)
+            *c = '?'; /* for logs, and it may be what a server calls another */
     return name;
 }
