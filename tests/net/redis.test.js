@@ -571,6 +571,17 @@ for (const binary of REDIS_SERVERS) {
     });
   }
 
+  on('FLUSHALL while nobody publishes at all: who listens is told without a message', async (t) => {
+    const redis = await redisFor(t);
+    const [here] = await startInstances(t, 1, redis);
+    const ids = await publishMany(here, 'a', ['1', '2']);
+    const live = await listen(t, here, 'sse', ['a']);
+    await until(async () => (await subscribers(here, 'a')) === 1, 'the listener is counted');
+    await redis.cli('FLUSHALL');
+    const { gap } = await live.next();
+    assert.deepEqual([gap.channel, gap.reason, gap.since], ['a', 'epoch', ids[1]]);
+  });
+
   on('FLUSHALL while nobody publishes: a client is told when it resumes, and live ones at the next message at the latest', async (t) => {
     const redis = await redisFor(t);
     const [here, there] = await startInstances(t, 2, redis);
