@@ -7,8 +7,8 @@
  * changed back meanwhile is not told at all.
  *
  * What a process has itself it knows better than Redis: answers are its own counts plus those of
- * the others. After a flush the hash is shorter than it should be, which the next sign of life
- * sees: then everything is told again.
+ * the others. A flush is seen by the next sign of life: the server does not know the instance any
+ * more, or the hash is shorter than it should be. Then everything is told again.
  */
 #include "crier/clock.h"
 #include "crier/log.h"
@@ -37,6 +37,7 @@ struct registry {
     uint64_t beaten_ms;
     uint32_t telling; /* calls on their way */
     bool beating, forget;
+    bool known;   /* to the server, by an earlier sign of life */
     bool refused; /* the last sign of life was answered by an error */
 };
 
@@ -157,21 +158,25 @@ static void look_everywhere(struct redis_bus *rb)
 static void on_beat(struct script_call *call, enum err e, const struct reply *r)
 {
     struct registry *g = call->rb->registry;
-    bool forgotten = g->forget;
+    const bool asked_to_forget = g->forget;
     g->beating = false;
     if (r)
         take_verdict(g, e, r);
     if (e)
         return;
+    const int64_t n = reply_integer(r), told = n < 0 ? -1 - n : n;
+    const bool has_forgotten = n < 0 && g->known;
+    const bool quiet = !g->telling && list_is_empty(&g->untold);
+    g->known = true;
     g->forget = false;
-    bool quiet = !g->telling && list_is_empty(&g->untold);
-    if (forgotten) {
+    if (has_forgotten)
+        look_everywhere(g->rb);
+    if (asked_to_forget) {
         tell_everything(g);
-    } else if (quiet && reply_integer(r) != (int64_t)occupied(g->rb)) {
+    } else if (has_forgotten || (quiet && told != (int64_t)occupied(g->rb))) {
         log_info("redis_registry_told_again", "channels=%u", occupied(g->rb));
         g->forget = true; /* with the next sign of life */
         g->beaten_ms = 0;
-        look_everywhere(g->rb);
     }
 }
 

@@ -215,13 +215,15 @@ struct redis_script script_tell = {.text =
 struct redis_script script_beat = {.text =
     LUA_NOW
     "local id, life, forget = ARGV[1], ARGV[2], ARGV[3]\n"
+    "local known = redis.call('ZSCORE', KEYS[1], id)\n"
     "redis.call('ZADD', KEYS[1], string.format('%.0f', now), id)\n"
     "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - life))\n"
     "redis.call('PEXPIRE', KEYS[1], life)\n"
     "if forget == '1' then redis.call('DEL', KEYS[2], KEYS[3]) end\n"
     "redis.call('PEXPIRE', KEYS[2], life)\n"
     "redis.call('PEXPIRE', KEYS[3], life)\n"
-    "return redis.call('HLEN', KEYS[3])\n"};
+    "local n = redis.call('HLEN', KEYS[3])\n"
+    "return known and n or -1 - n\n"};
 
 /* In Cluster all keys made here are in the slot of KEYS[1], by the same hash tag. */
 #define LUA_OTHERS                                                                           \

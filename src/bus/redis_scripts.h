@@ -30,7 +30,8 @@
  * has NAMES (sorted set of its occupied channels) and COUNTS (hash of their subscribers):
  *
  * tell     KEYS NAMES COUNTS             ARGV life, name, subscribers, name, subscribers …
- * beat     KEYS INSTANCES NAMES COUNTS   ARGV instance, life, forget    number of channels told
+ * beat     KEYS INSTANCES NAMES COUNTS   ARGV instance, life, forget    number of channels told,
+ *          or -1 less that number when the instance was not known
  * list     KEYS INSTANCES                ARGV base, own instance, alive, min, max, limit
  *          [name, subscribers, name, subscribers …] in no order: the first `limit` names of each
  *          instance but the own one
