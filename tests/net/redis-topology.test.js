@@ -67,6 +67,7 @@ test('Sentinel: the master is killed under load', async (t) => {
     await untilReady(...servers);
     t.diagnostic(`ready again after ${Math.round(performance.now() - began)} ms`);
     await load.more(1500);
+    if (round === 1) break;
     await old.restart(); // as a replica, which the next round needs
     await redis.synced();
   }
