@@ -185,6 +185,9 @@ enum err session_subscribe(struct session *s, const struct sub_request *req,
 enum err session_unsubscribe(struct session *s, struct slice channel, struct slice ref) MUST_CHECK;
 struct sub *session_find_sub(struct session *s, struct slice channel);
 struct slice sub_channel(const struct sub *sub);
+/* Are messages of this subscription in the outbox? Not while it is opening: those behind the gate
+ * cannot be seen. */
+bool session_is_waiting(const struct session *s, const struct sub *sub);
 /* Asks for the next pages of what is still behind, when the outbox has room. */
 void session_continue(struct session *s);
 /* Cursor of everything handed to the transport so far. */

@@ -19,7 +19,8 @@ bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last)
 bool lineage_is_loss(const struct lineage *l, struct position end)
 {
     for (uint32_t i = 0; i < l->count; i++)
-        if (l->lost[i] && l->ended[i].epoch == end.epoch && l->ended[i].offset == end.offset)
+        if (l->mark[i] == LINEAGE_LOST && l->ended[i].epoch == end.epoch &&
+            l->ended[i].offset == end.offset)
             return true;
     return false;
 }
@@ -27,20 +28,32 @@ bool lineage_is_loss(const struct lineage *l, struct position end)
 uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset)
 {
     for (uint32_t i = 0; i < l->count; i++)
-        if (l->lost[i] && l->ended[i].offset >= offset)
+        if (l->mark[i] == LINEAGE_LOST && l->ended[i].offset >= offset)
             return l->ended[i].offset;
     return UINT64_MAX;
 }
 
-void lineage_add(struct lineage *l, struct position end, bool lost)
+bool lineage_is_unaware(const struct lineage *l, uint32_t epoch, struct position *loss)
+{
+    *loss = (struct position){0};
+    for (uint32_t i = 0; i < l->count; i++) {
+        if (l->mark[i] == LINEAGE_LOST)
+            *loss = l->ended[i];
+        else if (l->mark[i] == LINEAGE_UNAWARE && l->ended[i].epoch == epoch)
+            return loss->epoch != 0;
+    }
+    return false;
+}
+
+void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark)
 {
     if (l->count == LINEAGE_MAX) {
         memmove(l->ended, l->ended + 1, (LINEAGE_MAX - 1) * sizeof l->ended[0]);
-        memmove(l->lost, l->lost + 1, (LINEAGE_MAX - 1) * sizeof l->lost[0]);
+        memmove(l->mark, l->mark + 1, (LINEAGE_MAX - 1) * sizeof l->mark[0]);
         l->count--;
     }
     l->ended[l->count] = end;
-    l->lost[l->count++] = lost;
+    l->mark[l->count++] = (uint8_t)mark;
 }
 
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now)
@@ -60,13 +73,15 @@ enum err lineage_parse(struct slice text, struct lineage *out)
         uint64_t e, last;
         if (part.len == 0)
             continue;
-        bool lost = part.ptr[part.len - 1] == '!';
-        part.len -= lost;
+        enum lineage_mark mark = part.ptr[part.len - 1] == '!'   ? LINEAGE_LOST
+                                 : part.ptr[part.len - 1] == '?' ? LINEAGE_UNAWARE
+                                                                 : LINEAGE_CLEAN;
+        part.len -= mark != LINEAGE_CLEAN;
         if (!slice_split(&part, ':', &epoch) || slice_to_u64(epoch, CURSOR_EPOCH_MAX, &e) ||
             slice_to_u64(part, UINT64_MAX, &last) ||
             (l.count && last < l.ended[l.count - 1].offset))
             return ERR_SYNTAX;
-        lineage_add(&l, (struct position){.epoch = (uint32_t)e, .offset = last}, lost);
+        lineage_add(&l, (struct position){.epoch = (uint32_t)e, .offset = last}, mark);
     }
     *out = l;
     return ERR_OK;

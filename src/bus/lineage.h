@@ -8,7 +8,8 @@
  *
  * Those who did not have it are told too: whoever knows of an offset beyond the end of an epoch
  * (because it was acknowledged there, or delivered) says so, and that end is a loss from then on:
- * nobody passes it without a gap.
+ * nobody passes it without a gap. Who passed it before that was known is somewhere in a later epoch
+ * that had begun by then; these are ended too, and marked: whoever comes from one is told.
  */
 #ifndef CRIER_BUS_LINEAGE_H
 #define CRIER_BUS_LINEAGE_H
@@ -17,10 +18,16 @@
 
 #define LINEAGE_MAX 32
 
+enum lineage_mark {
+    LINEAGE_CLEAN,
+    LINEAGE_LOST,    /* "!": it had messages after that, and they are gone */
+    LINEAGE_UNAWARE, /* "?": who stands in it may not know of the loss before it */
+};
+
 struct lineage {
     uint32_t count;
     struct position ended[LINEAGE_MAX]; /* oldest first: an epoch and its last offset */
-    bool lost[LINEAGE_MAX];             /* it had messages after that, and they are gone */
+    uint8_t mark[LINEAGE_MAX];          /* enum lineage_mark */
 };
 
 /* An epoch that was ended: its last offset. False when it is not known (any more). */
@@ -31,10 +38,12 @@ bool lineage_is_loss(const struct lineage *l, struct position end);
  */
 uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset);
 /* The newest ended epoch; the oldest is forgotten when there are too many. */
-void lineage_add(struct lineage *l, struct position end, bool lost);
+void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark);
+/* Is that epoch one whose readers may have passed a loss? Then where that is. */
+bool lineage_is_unaware(const struct lineage *l, uint32_t epoch, struct position *loss);
 /* The epoch that the message of this offset was ordered in, when the present one is `now`. */
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now);
-/* "EPOCH:LAST EPOCH:LAST! …", oldest first, none before the one it follows; "!" after a loss.
+/* "EPOCH:LAST EPOCH:LAST! …", oldest first, none before the one it follows, with marks.
  * ERR_SYNTAX. */
 enum err lineage_parse(struct slice text, struct lineage *out) MUST_CHECK;
 

@@ -179,7 +179,8 @@ static void start(struct rchannel *c, const struct range *g)
 static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
                     uint64_t resumed)
 {
-    const struct position since = c->tail.head;
+    const struct position since =
+        why == GAP_EPOCH ? tail_loss_before(&g->order, c->tail.head) : c->tail.head;
     range_order_at(g, resumed, &c->tail);
     c->whole = false;
     log_info("redis_gap", "channel=%s reason=%s since=%llu resumed=%llu",
@@ -211,20 +212,16 @@ static void give_on(struct rchannel *c, const struct range *g)
     }
 }
 
-/* A loss that was not known when the listeners passed it. */
-static void say_late_losses(struct rchannel *c, const struct range *g)
+/* Epochs may have been marked since they ended here. */
+static void adopt_marks(struct rchannel *c, const struct range *g)
 {
     const struct lineage *line = g->order.line;
     struct lineage *ours = c->tail.line;
-    for (uint32_t i = 0; line && ours && i < line->count; i++) {
-        for (uint32_t k = 0; line->lost[i] && k < ours->count; k++) {
-            if (ours->ended[k].epoch != line->ended[i].epoch ||
-                ours->ended[k].offset != line->ended[i].offset || ours->lost[k])
-                continue;
-            ours->lost[k] = true;
-            bus_gap(c->rb->be.bus, rchannel_name(c), GAP_EPOCH, ours->ended[k], c->tail.head);
-        }
-    }
+    for (uint32_t i = 0; line && ours && i < line->count; i++)
+        for (uint32_t k = 0; k < ours->count; k++)
+            if (ours->ended[k].epoch == line->ended[i].epoch &&
+                ours->ended[k].offset == line->ended[i].offset)
+                ours->mark[k] = line->mark[i];
 }
 
 /* False when another read was begun. */
@@ -237,10 +234,10 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
         return false;
     }
     if (g->n || g->exhausted) {
-        say_late_losses(c, g);
         if (gap)
             part(c, g, gap, common);
         give_on(c, g);
+        adopt_marks(c, g);
     }
     if (!g->exhausted) {
         uint64_t at = g->scanned > rd->call.offset ? g->scanned : rd->call.offset + 1;

@@ -113,7 +113,10 @@ static void on_ready(struct session *s)
 static void on_gap(struct session *s, struct sub *sub, const struct catch_up *cu)
 {
     add_gap(poll_of(s), sub, cu->gap, cu->since, cu->start);
-    sub->pos = cu->start; /* the answer says both */
+    /* The answer says both. But a message from before the gap that does not fit into it comes with
+     * the next, and the gap again. */
+    if (!s->opening && !session_is_waiting(s, sub))
+        sub->pos = cu->start;
 }
 
 static void on_closing(struct session *s, uint16_t code, const char *reason)

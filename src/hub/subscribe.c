@@ -81,12 +81,11 @@ static enum err go_live(struct sub *sub)
     return e;
 }
 
-/* Messages of this subscription are in the outbox; those behind the gate cannot be seen. */
-static bool is_waiting(const struct sub *sub)
+bool session_is_waiting(const struct session *s, const struct sub *sub)
 {
     struct outbox_item item;
-    BUG_ON(sub->session->opening);
-    for (uint32_t i = 0; outbox_item(&sub->session->out, i, &item); i++)
+    BUG_ON(s->opening);
+    for (uint32_t i = 0; outbox_item(&s->out, i, &item); i++)
         if (item.msg && item.msg->channel_hash == sub->audience->node.hash)
             return true;
     return false;
@@ -94,7 +93,7 @@ static bool is_waiting(const struct sub *sub)
 
 void sub_pass_over(struct sub *sub, const struct msg *m)
 {
-    if (!sub->session->opening && !is_waiting(sub))
+    if (!sub->session->opening && !session_is_waiting(sub->session, sub))
         sub->pos = m->pos;
 }
 
@@ -189,7 +188,7 @@ void session_continue(struct session *s)
         s->out.count > HUB_PAGE_MESSAGES / 4)
         return;
     for (struct sub *sub = s->subs; sub; sub = sub->next)
-        if (sub->place == SUB_NOT_LIVE && !sub->paging && !is_waiting(sub))
+        if (sub->place == SUB_NOT_LIVE && !sub->paging && !session_is_waiting(sub->session, sub))
             ask_page(sub);
 }
 
