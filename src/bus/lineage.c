@@ -13,7 +13,22 @@ bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last)
             return true;
         }
     }
+    for (uint32_t i = l->n_strays; i-- > 0;) {
+        if (l->stray[i].epoch == epoch) {
+            *last = l->stray[i].offset;
+            return true;
+        }
+    }
     return false;
+}
+
+void lineage_add_stray(struct lineage *l, struct position common)
+{
+    if (l->n_strays == LINEAGE_STRAYS_MAX) {
+        memmove(l->stray, l->stray + 1, (LINEAGE_STRAYS_MAX - 1) * sizeof l->stray[0]);
+        l->n_strays--;
+    }
+    l->stray[l->n_strays++] = common;
 }
 
 bool lineage_is_loss(const struct lineage *l, struct position end)

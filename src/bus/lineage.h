@@ -17,6 +17,7 @@
 #include "crier/cursor.h"
 
 #define LINEAGE_MAX 32
+#define LINEAGE_STRAYS_MAX 8
 
 enum lineage_mark {
     LINEAGE_CLEAN,
@@ -28,9 +29,14 @@ struct lineage {
     uint32_t count;
     struct position ended[LINEAGE_MAX]; /* oldest first: an epoch and its last offset */
     uint8_t mark[LINEAGE_MAX];          /* enum lineage_mark */
+    /* Epochs that the order does not know any more, and how far they were the same: what a server
+     * began and then lost altogether. Known only to who had heard of them. */
+    uint32_t n_strays;
+    struct position stray[LINEAGE_STRAYS_MAX];
 };
 
-/* An epoch that was ended: its last offset. False when it is not known (any more). */
+/* An epoch that was ended, or is a stray: its last offset in this order. False when it is not known
+ * (any more). */
 bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last);
 /* Is this the end of an epoch that had more? */
 bool lineage_is_loss(const struct lineage *l, struct position end);
@@ -39,6 +45,8 @@ bool lineage_is_loss(const struct lineage *l, struct position end);
 uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset);
 /* The newest ended epoch; the oldest is forgotten when there are too many. */
 void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark);
+/* The oldest is forgotten when there are too many. */
+void lineage_add_stray(struct lineage *l, struct position common);
 /* Is that epoch one whose readers may have passed a loss? Then where that is. */
 bool lineage_is_unaware(const struct lineage *l, uint32_t epoch, struct position *loss);
 /* The epoch that the message of this offset was ordered in, when the present one is `now`. */

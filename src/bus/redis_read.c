@@ -176,12 +176,33 @@ static void start(struct rchannel *c, const struct range *g)
 
 /* --- repairing --- */
 
+/* Whoever comes with a position of an epoch that is gone is to be given what it has not had. */
+static void keep_strays(struct rchannel *c, const struct tail *old, uint64_t resumed)
+{
+    uint64_t last;
+    struct lineage *line = c->tail.line;
+    if (!line)
+        line = c->tail.line = bus_alloc(sizeof *line);
+    if (old->line)
+        for (uint32_t i = 0; i < old->line->n_strays; i++)
+            lineage_add_stray(line, old->line->stray[i]);
+    if (old->head.epoch != c->tail.head.epoch && !lineage_find(line, old->head.epoch, &last))
+        lineage_add_stray(
+            line,
+            (struct position){.epoch = old->head.epoch,
+                              .offset = resumed < old->head.offset ? resumed : old->head.offset});
+}
+
 static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
                     uint64_t resumed)
 {
     const struct position since =
         why == GAP_EPOCH ? tail_loss_before(&g->order, c->tail.head) : c->tail.head;
+    struct tail old = c->tail;
+    tail_init(&c->tail, old.head);
     range_order_at(g, resumed, &c->tail);
+    keep_strays(c, &old, resumed);
+    tail_release(&old);
     c->whole = false;
     log_info("redis_gap", "channel=%s reason=%s since=%llu resumed=%llu",
              log_quote(rchannel_name(c)), gap_reason_str(why), (unsigned long long)since.offset,
@@ -224,11 +245,23 @@ static void adopt_marks(struct rchannel *c, const struct range *g)
                 ours->mark[k] = line->mark[i];
 }
 
+/* The epoch of the listeners is gone, but maybe not those that it came from. */
+static struct position common_past(const struct rchannel *c, const struct range *g)
+{
+    const struct lineage *ours = c->tail.line;
+    struct position common = {0};
+    for (uint32_t i = ours ? ours->count : 0; i-- > 0 && !common.epoch;)
+        (void)tail_judge(&g->order, ours->ended[i], &common);
+    return common;
+}
+
 /* False when another read was begun. */
 static bool repair(struct rchannel *c, const struct read *rd, const struct range *g)
 {
     struct position common;
     enum gap_reason gap = tail_judge(&g->order, c->tail.head, &common);
+    if (gap && !common.epoch)
+        common = common_past(c, g);
     if (gap && common.offset < rd->stand && common.offset < g->order.head.offset) {
         begin(c, READ_REPAIR, common.offset, PAGE_MESSAGES); /* what parts them lies before */
         return false;
