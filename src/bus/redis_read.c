@@ -176,32 +176,40 @@ static void start(struct rchannel *c, const struct range *g)
 
 /* --- repairing --- */
 
-/* Whoever comes with a position of an epoch that is gone is to be given what it has not had. */
-static void keep_strays(struct rchannel *c, const struct tail *old, uint64_t resumed)
+#define SAME_ORDER UINT64_MAX
+
+static void keep_stray(struct lineage *line, struct position common, uint64_t shared)
+{
+    if (common.offset > shared)
+        common.offset = shared;
+    lineage_add_stray(line, common);
+}
+
+/* Whoever comes with a position of an epoch that is gone is to be given what it has not had. The
+ * old order and this one are the same up to `shared`, and nothing more may be taken for it. */
+static void keep_strays(struct rchannel *c, const struct tail *old, uint64_t shared)
 {
     uint64_t last;
     struct lineage *line = c->tail.line;
+    if (!shared)
+        return;
     if (!line)
         line = c->tail.line = bus_alloc(sizeof *line);
-    if (old->line)
-        for (uint32_t i = 0; i < old->line->n_strays; i++)
-            lineage_add_stray(line, old->line->stray[i]);
+    for (uint32_t i = 0; old->line && i < old->line->n_strays; i++)
+        keep_stray(line, old->line->stray[i], shared);
     if (old->head.epoch != c->tail.head.epoch && !lineage_find(line, old->head.epoch, &last))
-        lineage_add_stray(
-            line,
-            (struct position){.epoch = old->head.epoch,
-                              .offset = resumed < old->head.offset ? resumed : old->head.offset});
+        keep_stray(line, old->head, shared);
 }
 
 static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
-                    uint64_t resumed)
+                    uint64_t resumed, uint64_t shared)
 {
     const struct position since =
         why == GAP_EPOCH ? tail_loss_before(&g->order, c->tail.head) : c->tail.head;
     struct tail old = c->tail;
     tail_init(&c->tail, old.head);
     range_order_at(g, resumed, &c->tail);
-    keep_strays(c, &old, resumed);
+    keep_strays(c, &old, shared);
     tail_release(&old);
     c->whole = false;
     log_info("redis_gap", "channel=%s reason=%s since=%llu resumed=%llu",
@@ -216,7 +224,8 @@ static void part(struct rchannel *c, const struct range *g, enum gap_reason why,
                  struct position common)
 {
     uint64_t first = g->n ? g->msg[0]->pos.offset - 1 : g->order.head.offset;
-    say_gap(c, g, why, common.epoch && common.offset > first ? common.offset : first);
+    say_gap(c, g, why, common.epoch && common.offset > first ? common.offset : first,
+            common.epoch ? common.offset : 0);
 }
 
 static void give_on(struct rchannel *c, const struct range *g)
@@ -226,9 +235,9 @@ static void give_on(struct rchannel *c, const struct range *g)
         if (m->pos.offset <= c->tail.head.offset)
             continue;
         if (m->pos.offset != c->tail.head.offset + 1)
-            say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1);
+            say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1, SAME_ORDER);
         else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
-            say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
+            say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
         rchannel_accept(c, m);
     }
 }
@@ -278,9 +287,9 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
         return false;
     }
     if (c->tail.head.offset < g->order.head.offset)
-        say_gap(c, g, GAP_EXPIRED, g->order.head.offset);
+        say_gap(c, g, GAP_EXPIRED, g->order.head.offset, SAME_ORDER);
     else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
-        say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
+        say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
     return true;
 }
 
