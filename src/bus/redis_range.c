@@ -133,6 +133,8 @@ static void order_until(const struct range *g, struct position at, struct tail *
                          line->ended[i].offset <= at.offset;
          i++)
         lineage_add(&past, line->ended[i], (enum lineage_mark)line->mark[i]);
+    for (uint32_t i = 0; line && i < line->n_strays; i++)
+        lineage_add_stray(&past, line->stray[i]);
     tail_reset(t, at, &past);
 }
 

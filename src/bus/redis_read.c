@@ -326,9 +326,22 @@ static void answer_from_page(struct waiter *w, const struct range *g, const stru
     waiter_answer(w);
 }
 
-static void page(struct rchannel *c, const struct read *rd, const struct range *g)
+/* What is read is judged as the tail is, or who was sent to read would not be answered. */
+static void lend_strays(const struct rchannel *c, struct range *g)
+{
+    const struct lineage *ours = c->tail.line;
+    if (!ours || !ours->n_strays)
+        return;
+    if (!g->order.line)
+        g->order.line = bus_alloc(sizeof *g->order.line);
+    for (uint32_t i = 0; i < ours->n_strays; i++)
+        lineage_add_stray(g->order.line, ours->stray[i]);
+}
+
+static void page(struct rchannel *c, const struct read *rd, struct range *g)
 {
     struct tail t;
+    lend_strays(c, g);
     if (!g->n && !g->exhausted && g->scanned > rd->call.offset) {
         begin_from(c, READ_PAGE, rd->stand, g->scanned, PAGE_MESSAGES); /* all too old */
         return;
@@ -342,7 +355,7 @@ static void page(struct rchannel *c, const struct read *rd, const struct range *
         struct waiter *w = container_of(it, struct waiter, in_channel);
         uint64_t stand = stand_of(&c->tail, w->cu); /* as the page was asked for */
         next = it->next;
-        if (stand >= rd->stand && stand < t.head.offset)
+        if (stand >= rd->stand && stand < t.head.offset && stand < floor_of(&c->tail))
             answer_from_page(w, g, &t);
     }
     tail_release(&t);
@@ -377,7 +390,7 @@ static bool is_same_order(const struct rchannel *c, const struct range *g)
     return has(&c->tail, g->order.head) || has(&g->order, c->tail.head);
 }
 
-static void finish(struct rchannel *c, const struct read *rd, const struct range *g)
+static void finish(struct rchannel *c, const struct read *rd, struct range *g)
 {
     if ((rd->kind == READ_FILL || rd->kind == READ_PAGE) && !is_same_order(c, g)) {
         c->state = CHANNEL_SYNCING; /* it was lost, and nobody has said so yet */

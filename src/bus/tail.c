@@ -106,7 +106,7 @@ void tail_reset(struct tail *s, struct position head, const struct lineage *line
 {
     tail_release(s);
     s->head = head;
-    if (line->count)
+    if (line->count || line->n_strays)
         s->line = malloc(sizeof *s->line);
     if (s->line)
         *s->line = *line;
