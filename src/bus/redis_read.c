@@ -353,7 +353,7 @@ static void page(struct rchannel *c, const struct read *rd, struct range *g)
     range_tail(g, false, &t);
     for (struct list *it = c->waiting.next, *next; it != &c->waiting; it = next) {
         struct waiter *w = container_of(it, struct waiter, in_channel);
-        uint64_t stand = stand_of(&c->tail, w->cu); /* as the page was asked for */
+        uint64_t stand = stand_of(&g->order, w->cu); /* which is how it is answered */
         next = it->next;
         if (stand >= rd->stand && stand < t.head.offset && stand < floor_of(&c->tail))
             answer_from_page(w, g, &t);
