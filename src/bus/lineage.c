@@ -13,29 +13,13 @@ bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last)
             return true;
         }
     }
-    for (uint32_t i = l->n_strays; i-- > 0;) {
-        if (l->stray[i].epoch == epoch) {
-            *last = l->stray[i].offset;
-            return true;
-        }
-    }
     return false;
-}
-
-void lineage_add_stray(struct lineage *l, struct position common)
-{
-    if (l->n_strays == LINEAGE_STRAYS_MAX) {
-        memmove(l->stray, l->stray + 1, (LINEAGE_STRAYS_MAX - 1) * sizeof l->stray[0]);
-        l->n_strays--;
-    }
-    l->stray[l->n_strays++] = common;
 }
 
 bool lineage_is_loss(const struct lineage *l, struct position end)
 {
     for (uint32_t i = 0; i < l->count; i++)
-        if (l->mark[i] == LINEAGE_LOST && l->ended[i].epoch == end.epoch &&
-            l->ended[i].offset == end.offset)
+        if (l->lost[i] && l->ended[i].epoch == end.epoch && l->ended[i].offset == end.offset)
             return true;
     return false;
 }
@@ -43,32 +27,20 @@ bool lineage_is_loss(const struct lineage *l, struct position end)
 uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset)
 {
     for (uint32_t i = 0; i < l->count; i++)
-        if (l->mark[i] == LINEAGE_LOST && l->ended[i].offset >= offset)
+        if (l->lost[i] && l->ended[i].offset >= offset)
             return l->ended[i].offset;
     return UINT64_MAX;
 }
 
-bool lineage_is_unaware(const struct lineage *l, uint32_t epoch, struct position *loss)
-{
-    *loss = (struct position){0};
-    for (uint32_t i = 0; i < l->count; i++) {
-        if (l->mark[i] == LINEAGE_LOST)
-            *loss = l->ended[i];
-        else if (l->mark[i] == LINEAGE_UNAWARE && l->ended[i].epoch == epoch)
-            return loss->epoch != 0;
-    }
-    return false;
-}
-
-void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark)
+void lineage_add(struct lineage *l, struct position end, bool lost)
 {
     if (l->count == LINEAGE_MAX) {
         memmove(l->ended, l->ended + 1, (LINEAGE_MAX - 1) * sizeof l->ended[0]);
-        memmove(l->mark, l->mark + 1, (LINEAGE_MAX - 1) * sizeof l->mark[0]);
+        memmove(l->lost, l->lost + 1, (LINEAGE_MAX - 1) * sizeof l->lost[0]);
         l->count--;
     }
     l->ended[l->count] = end;
-    l->mark[l->count++] = (uint8_t)mark;
+    l->lost[l->count++] = lost;
 }
 
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now)
@@ -88,15 +60,13 @@ enum err lineage_parse(struct slice text, struct lineage *out)
         uint64_t e, last;
         if (part.len == 0)
             continue;
-        enum lineage_mark mark = part.ptr[part.len - 1] == '!'   ? LINEAGE_LOST
-                                 : part.ptr[part.len - 1] == '?' ? LINEAGE_UNAWARE
-                                                                 : LINEAGE_CLEAN;
-        part.len -= mark != LINEAGE_CLEAN;
+        bool lost = part.ptr[part.len - 1] == '!';
+        part.len -= lost;
         if (!slice_split(&part, ':', &epoch) || slice_to_u64(epoch, CURSOR_EPOCH_MAX, &e) ||
             slice_to_u64(part, UINT64_MAX, &last) ||
             (l.count && last < l.ended[l.count - 1].offset))
             return ERR_SYNTAX;
-        lineage_add(&l, (struct position){.epoch = (uint32_t)e, .offset = last}, mark);
+        lineage_add(&l, (struct position){.epoch = (uint32_t)e, .offset = last}, lost);
     }
     *out = l;
     return ERR_OK;

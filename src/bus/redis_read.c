@@ -176,41 +176,11 @@ static void start(struct rchannel *c, const struct range *g)
 
 /* --- repairing --- */
 
-#define SAME_ORDER UINT64_MAX
-
-static void keep_stray(struct lineage *line, struct position common, uint64_t shared)
-{
-    if (common.offset > shared)
-        common.offset = shared;
-    lineage_add_stray(line, common);
-}
-
-/* Whoever comes with a position of an epoch that is gone is to be given what it has not had. The
- * old order and this one are the same up to `shared`, and nothing more may be taken for it. */
-static void keep_strays(struct rchannel *c, const struct tail *old, uint64_t shared)
-{
-    uint64_t last;
-    struct lineage *line = c->tail.line;
-    if (!shared)
-        return;
-    if (!line)
-        line = c->tail.line = bus_alloc(sizeof *line);
-    for (uint32_t i = 0; old->line && i < old->line->n_strays; i++)
-        keep_stray(line, old->line->stray[i], shared);
-    if (old->head.epoch != c->tail.head.epoch && !lineage_find(line, old->head.epoch, &last))
-        keep_stray(line, old->head, shared);
-}
-
 static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
-                    uint64_t resumed, uint64_t shared)
+                    uint64_t resumed)
 {
-    const struct position since =
-        why == GAP_EPOCH ? tail_loss_before(&g->order, c->tail.head) : c->tail.head;
-    struct tail old = c->tail;
-    tail_init(&c->tail, old.head);
+    const struct position since = c->tail.head;
     range_order_at(g, resumed, &c->tail);
-    keep_strays(c, &old, shared);
-    tail_release(&old);
     c->whole = false;
     log_info("redis_gap", "channel=%s reason=%s since=%llu resumed=%llu",
              log_quote(rchannel_name(c)), gap_reason_str(why), (unsigned long long)since.offset,
@@ -224,8 +194,7 @@ static void part(struct rchannel *c, const struct range *g, enum gap_reason why,
                  struct position common)
 {
     uint64_t first = g->n ? g->msg[0]->pos.offset - 1 : g->order.head.offset;
-    say_gap(c, g, why, common.epoch && common.offset > first ? common.offset : first,
-            common.epoch ? common.offset : 0);
+    say_gap(c, g, why, common.epoch && common.offset > first ? common.offset : first);
 }
 
 static void give_on(struct rchannel *c, const struct range *g)
@@ -235,33 +204,27 @@ static void give_on(struct rchannel *c, const struct range *g)
         if (m->pos.offset <= c->tail.head.offset)
             continue;
         if (m->pos.offset != c->tail.head.offset + 1)
-            say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1, SAME_ORDER);
+            say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1);
         else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
-            say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
+            say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
         rchannel_accept(c, m);
     }
 }
 
-/* Epochs may have been marked since they ended here. */
-static void adopt_marks(struct rchannel *c, const struct range *g)
+/* A loss that was not known when the listeners passed it. */
+static void say_late_losses(struct rchannel *c, const struct range *g)
 {
     const struct lineage *line = g->order.line;
     struct lineage *ours = c->tail.line;
-    for (uint32_t i = 0; line && ours && i < line->count; i++)
-        for (uint32_t k = 0; k < ours->count; k++)
-            if (ours->ended[k].epoch == line->ended[i].epoch &&
-                ours->ended[k].offset == line->ended[i].offset)
-                ours->mark[k] = line->mark[i];
-}
-
-/* The epoch of the listeners is gone, but maybe not those that it came from. */
-static struct position common_past(const struct rchannel *c, const struct range *g)
-{
-    const struct lineage *ours = c->tail.line;
-    struct position common = {0};
-    for (uint32_t i = ours ? ours->count : 0; i-- > 0 && !common.epoch;)
-        (void)tail_judge(&g->order, ours->ended[i], &common);
-    return common;
+    for (uint32_t i = 0; line && ours && i < line->count; i++) {
+        for (uint32_t k = 0; line->lost[i] && k < ours->count; k++) {
+            if (ours->ended[k].epoch != line->ended[i].epoch ||
+                ours->ended[k].offset != line->ended[i].offset || ours->lost[k])
+                continue;
+            ours->lost[k] = true;
+            bus_gap(c->rb->be.bus, rchannel_name(c), GAP_EPOCH, ours->ended[k], c->tail.head);
+        }
+    }
 }
 
 /* False when another read was begun. */
@@ -269,17 +232,15 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
 {
     struct position common;
     enum gap_reason gap = tail_judge(&g->order, c->tail.head, &common);
-    if (gap && !common.epoch)
-        common = common_past(c, g);
     if (gap && common.offset < rd->stand && common.offset < g->order.head.offset) {
         begin(c, READ_REPAIR, common.offset, PAGE_MESSAGES); /* what parts them lies before */
         return false;
     }
     if (g->n || g->exhausted) {
+        say_late_losses(c, g);
         if (gap)
             part(c, g, gap, common);
         give_on(c, g);
-        adopt_marks(c, g);
     }
     if (!g->exhausted) {
         uint64_t at = g->scanned > rd->call.offset ? g->scanned : rd->call.offset + 1;
@@ -287,9 +248,9 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
         return false;
     }
     if (c->tail.head.offset < g->order.head.offset)
-        say_gap(c, g, GAP_EXPIRED, g->order.head.offset, SAME_ORDER);
+        say_gap(c, g, GAP_EXPIRED, g->order.head.offset);
     else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
-        say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
+        say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
     return true;
 }
 
@@ -326,22 +287,9 @@ static void answer_from_page(struct waiter *w, const struct range *g, const stru
     waiter_answer(w);
 }
 
-/* What is read is judged as the tail is, or who was sent to read would not be answered. */
-static void lend_strays(const struct rchannel *c, struct range *g)
-{
-    const struct lineage *ours = c->tail.line;
-    if (!ours || !ours->n_strays)
-        return;
-    if (!g->order.line)
-        g->order.line = bus_alloc(sizeof *g->order.line);
-    for (uint32_t i = 0; i < ours->n_strays; i++)
-        lineage_add_stray(g->order.line, ours->stray[i]);
-}
-
-static void page(struct rchannel *c, const struct read *rd, struct range *g)
+static void page(struct rchannel *c, const struct read *rd, const struct range *g)
 {
     struct tail t;
-    lend_strays(c, g);
     if (!g->n && !g->exhausted && g->scanned > rd->call.offset) {
         begin_from(c, READ_PAGE, rd->stand, g->scanned, PAGE_MESSAGES); /* all too old */
         return;
@@ -353,9 +301,9 @@ static void page(struct rchannel *c, const struct read *rd, struct range *g)
     range_tail(g, false, &t);
     for (struct list *it = c->waiting.next, *next; it != &c->waiting; it = next) {
         struct waiter *w = container_of(it, struct waiter, in_channel);
-        uint64_t stand = stand_of(&g->order, w->cu); /* which is how it is answered */
+        uint64_t stand = stand_of(&g->order, w->cu);
         next = it->next;
-        if (stand >= rd->stand && stand < t.head.offset && stand < floor_of(&c->tail))
+        if (stand >= rd->stand && stand < t.head.offset)
             answer_from_page(w, g, &t);
     }
     tail_release(&t);
@@ -390,7 +338,7 @@ static bool is_same_order(const struct rchannel *c, const struct range *g)
     return has(&c->tail, g->order.head) || has(&g->order, c->tail.head);
 }
 
-static void finish(struct rchannel *c, const struct read *rd, struct range *g)
+static void finish(struct rchannel *c, const struct read *rd, const struct range *g)
 {
     if ((rd->kind == READ_FILL || rd->kind == READ_PAGE) && !is_same_order(c, g)) {
         c->state = CHANNEL_SYNCING; /* it was lost, and nobody has said so yet */

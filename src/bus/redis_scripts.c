@@ -35,9 +35,7 @@
     "local now = clock[1] * 1000 + math.floor(clock[2] / 1000)\n"
 
 /* Ends the epoch where the server turns out to have less than was given out, or marks the end of
- * the epoch that had more. Line entries are "EPOCH:LAST ", "EPOCH:LAST! " and
- * "EPOCH:LAST? " (lineage.h); who stands in the epoch that is current when a loss is found late may
- * not know of it, so that one ends too. What is kept is of
+ * the epoch that had more. Line entries are "EPOCH:LAST " or "EPOCH:LAST! ". What is kept is of
  * epochs that are remembered: who got a page of others could not ask for the next one. */
 #define LUA_WITNESS                                                                         \
     "local function end_epoch(meta, stream, line, epoch, offset, mark, fresh, server)\n"    \
@@ -63,11 +61,9 @@
     "  end\n"                                                                               \
     "  local last = string.match(' ' .. line, ' ' .. known .. ':(%d+) ')\n"                 \
     "  if not last or tonumber(at) <= tonumber(last) then return epoch, line, false end\n"  \
-    "  local past, since = string.match(' ' .. line, "                                      \
-    "'^(.* ' .. known .. ':' .. last .. ') (.*)$')\n"                                       \
-    "  since = string.gsub(since, '(%d+:%d+) ', '%1? ')\n"                                  \
-    "  line = string.sub(past, 2) .. '! ' .. since\n"                                       \
-    "  epoch, line = end_epoch(meta, stream, line, epoch, offset, '?', fresh, server)\n"    \
+    "  line = string.sub(string.gsub(' ' .. line, ' ' .. known .. ':' .. last .. ' ', "     \
+    "' ' .. known .. ':' .. last .. '! '), 2)\n"                                            \
+    "  redis.call('HSET', meta, 'line', line)\n"                                            \
     "  return epoch, line, true\n"                                                          \
     "end\n"
 

@@ -98,7 +98,7 @@ void tail_new_epoch(struct tail *s, uint32_t epoch)
     if (s->line && s->line->count == LINEAGE_MAX)
         tail_drop_to(s, s->line->ended[0].offset);
     if (s->line) /* else the old epoch is forgotten: a gap too many is said, none too few */
-        lineage_add(s->line, s->head, LINEAGE_CLEAN);
+        lineage_add(s->line, s->head, false);
     s->head.epoch = epoch;
 }
 
@@ -106,7 +106,7 @@ void tail_reset(struct tail *s, struct position head, const struct lineage *line
 {
     tail_release(s);
     s->head = head;
-    if (line->count || line->n_strays)
+    if (line->count)
         s->line = malloc(sizeof *s->line);
     if (s->line)
         *s->line = *line;
@@ -128,13 +128,6 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
     return (struct position){.epoch = epoch, .offset = offset};
 }
 
-/* A position of an epoch that had begun when a loss before it was found. */
-static bool is_unaware(const struct tail *s, struct position p, struct position *loss)
-{
-    struct position at;
-    return s->line && lineage_is_unaware(s->line, p.epoch, loss ? loss : &at);
-}
-
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
 {
     uint64_t last = s->head.offset;
@@ -144,16 +137,9 @@ enum gap_reason tail_judge(const struct tail *s, struct position p, struct posit
         return GAP_EPOCH;
     }
     if (p.offset <= last)
-        return s->line && (lineage_is_loss(s->line, p) || is_unaware(s, p, NULL)) ? GAP_EPOCH
-                                                                                  : GAP_NONE;
+        return s->line && lineage_is_loss(s->line, p) ? GAP_EPOCH : GAP_NONE;
     common->offset = last;
     return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
-}
-
-struct position tail_loss_before(const struct tail *s, struct position p)
-{
-    struct position loss;
-    return is_unaware(s, p, &loss) ? loss : p;
 }
 
 void tail_expire(struct tail *s, uint64_t up_to_ms)
@@ -202,8 +188,6 @@ static uint64_t forward_start(const struct tail *s, struct catch_up *cu)
     cu->gap = tail_judge(s, cu->since, &common);
     if (cu->gap == GAP_NONE && common.offset < before_oldest)
         cu->gap = GAP_EXPIRED;
-    if (cu->gap == GAP_EPOCH)
-        cu->since = tail_loss_before(s, cu->since);
     /* What was received before the orders parted is not given again. */
     return common.epoch && common.offset > before_oldest ? common.offset : before_oldest;
 }

@@ -42,8 +42,6 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
 /* Can a reader go on from there? GAP_NONE, or GAP_EPOCH, GAP_AHEAD. *common is the newest position
  * that it is known to share with the order, epoch 0 when none is. */
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common);
-/* What a gap is said to begin with: p itself, or the loss that was found when p had been given. */
-struct position tail_loss_before(const struct tail *s, struct position p);
 /* Drops what was appended at or before the given time. */
 void tail_expire(struct tail *s, uint64_t up_to_ms);
 /* Drops everything, keeps head; answers how many there were. */

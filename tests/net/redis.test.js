@@ -720,33 +720,6 @@ for (const binary of REDIS_SERVERS) {
     assert.ok(reasonsOf.includes('b epoch'));
   });
 
-  on('a loss that is found late is told to who comes back after it as well', async (t) => {
-    const redis = await redisFor(t, { aof: true });
-    const relay = await startRelay(t, redis);
-    const [ignorant] = await startInstances(t, 1, redis);
-    const [witness] = await startInstances(t, 1, relay);
-    const ids = await publishMany(witness, 'a', ['1', '2']);
-    const mark = redis.mark();
-    await publish(witness, 'a', 'lost');
-    relay.stall();
-    relay.cut();
-    await redis.forgetSince(mark);
-    await untilReady(ignorant);
-    // Whoever publishes now knows nothing of the loss.
-    const id = await publish(ignorant, 'a', '3');
-    assert.deepEqual((await pollUpTo(ignorant, 'a', ids[1], '3')).items.map((i) => i.data), ['3']);
-    relay.restore();
-    await untilReady(witness);
-    await publish(witness, 'a', '4');
-    for (const server of [ignorant, witness]) {
-      const { items } = await pollUpTo(server, 'a', id, '4');
-      assert.deepEqual(items.map((i) => i.gap?.reason ?? i.data), ['epoch', '4'], 'from the message after the loss');
-      assert.equal(items[0].gap.since, ids[1]);
-      const early = await pollUpTo(server, 'a', ids[1], '4');
-      assert.deepEqual(early.items.map((i) => i.gap?.reason ?? i.data), ['epoch', '3', '4'], 'from before it');
-    }
-  });
-
   // --- at the start ---
 
   for (const [what, args, aof, pattern] of [

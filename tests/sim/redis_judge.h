@@ -89,9 +89,8 @@ struct standing {
     bool newest;    /* the epoch may have been the newest one */
     bool older;     /* or may not */
     bool past;      /* the position is beyond the end of its epoch in this order */
-    bool past_loss; /* something was lost there, or before it, in this order */
-    uint64_t from, end;
-    uint64_t common; /* what it shares with the order, known or not */
+    bool at_loss;   /* or it is that end, and there had been more */
+    uint64_t end;
 };
 
 static inline struct standing standing_of(const struct window *v, const struct run *r,
@@ -101,7 +100,6 @@ static inline struct standing standing_of(const struct window *v, const struct r
     struct standing s = {.known = false};
     unsigned younger = 0;
     int b = truth_branch(t, p.epoch);
-    s.common = truth_common(t, truth_place(t, p), r->head);
     s.known = b >= 0 && truth_end(t, b, r->head, &s.end, &younger);
     if (!s.known)
         return s;
@@ -111,12 +109,7 @@ static inline struct standing standing_of(const struct window *v, const struct r
     for (int i = r->head.branch; i != b; i = t->branch[i].parent)
         s.newest = t->branch[i].parent == b && t->branch[i].tick > v->from;
     s.past = p.offset > s.end;
-    s.from = s.past ? s.end : p.offset;
-    for (int i = b; i >= 0; i = t->branch[i].parent) {
-        uint64_t end;
-        (void)truth_end(t, i, r->head, &end, &younger);
-        s.past_loss |= end <= p.offset && truth_is_loss(t, i, r->head);
-    }
+    s.at_loss = p.offset == s.end && truth_is_loss(t, b, r->head);
     return s;
 }
 
@@ -124,7 +117,7 @@ static inline bool is_cause(const struct standing *s, enum gap_reason why)
 {
     if (why == GAP_AHEAD)
         return s->known && s->past && s->newest;
-    return why == GAP_EPOCH && (!s->known || s->forgotten || (s->past && s->older) || s->past_loss);
+    return why == GAP_EPOCH && (!s->known || s->forgotten || (s->past && s->older) || s->at_loss);
 }
 
 /* Nothing that the listener has not had is passed over, if it can be had. */
@@ -135,11 +128,10 @@ static inline bool is_near(const struct window *v, const struct run *r, const st
     unsigned lives = lives_ever(v);
     if (!truth_is_on(t, to, r->head))
         return false;
-    if (!s->known || s->forgotten) /* a process may know where it came from */
-        return may_all_be_gone(v, lives, 0, to) ||
-               (to.offset >= s->common && may_all_be_gone(v, lives, s->common, to));
-    if (to.offset >= s->from)
-        return may_all_be_gone(v, lives, s->from, to);
+    if (!s->known || s->forgotten)
+        return may_all_be_gone(v, lives, 0, to);
+    if (to.offset >= s->end)
+        return may_all_be_gone(v, lives, s->end, to);
     /* It was ahead of what there was then. */
     const struct node *next = truth_node(t, truth_down(t, r->head.branch, to.offset + 1));
     return s->newest && next && next->tick > v->from;
@@ -181,7 +173,7 @@ static inline const char *judge_gap(const struct window *v, enum gap_reason why,
                                                               : "a gap over what could be had";
 }
 
-/* A loss that came to light when the listener was past it: the gap begins there. */
+/* A loss that came to light when the listener was past it. */
 static inline const char *judge_late_gap(const struct window *v, struct position since,
                                          struct place at)
 {
@@ -216,9 +208,7 @@ static inline const char *judge_message(const struct window *v, struct place at,
                                              : "a message of another order without a gap";
 }
 
-/* since: what was asked for; the answer may put a loss before it in its place. */
-static inline const char *judge_start(const struct window *v, const struct catch_up *cu,
-                                      struct position since)
+static inline const char *judge_start(const struct window *v, const struct catch_up *cu)
 {
     struct place start = truth_place(truth_of(v), cu->start);
     struct place head = truth_place(truth_of(v), cu->head);
@@ -230,18 +220,9 @@ static inline const char *judge_start(const struct window *v, const struct catch
         if (cu->gap == GAP_EXPIRED &&
             (cu->lost_to.epoch != cu->start.epoch || cu->lost_to.offset != cu->start.offset))
             return "what is lost does not end where the answer starts";
-        const struct truth *t = truth_of(v);
-        struct place asked = truth_place(t, since);
-        const char *wrong = NULL;
-        int b = truth_branch(t, since.epoch);
-        if (asked.branch < 0 && b >= 0) /* ahead of all that there ever was */
-            asked = (struct place){b, t->branch[b].base + t->branch[b].n};
-        if (since.epoch != cu->since.epoch || since.offset != cu->since.offset)
-            wrong = cu->gap == GAP_EPOCH ? judge_late_gap(v, cu->since, asked)
-                                         : "an answer to another position";
-        if (wrong || cu->gap)
-            return wrong ? wrong : judge_gap(v, cu->gap, since, cu->start);
-        return place_is(truth_place(t, since), start)
+        if (cu->gap)
+            return judge_gap(v, cu->gap, cu->since, cu->start);
+        return place_is(truth_place(truth_of(v), cu->since), start)
                    ? NULL
                    : "an answer that begins elsewhere than asked, without a gap";
     }
@@ -267,9 +248,9 @@ static inline const char *judge_size(const struct catch_up *cu)
 
 /* *at: where it ends. */
 static inline const char *judge_page(const struct window *v, const struct catch_up *cu,
-                                     struct position since, struct place *at)
+                                     struct place *at)
 {
-    const char *wrong = judge_start(v, cu, since);
+    const char *wrong = judge_start(v, cu);
     struct place head = truth_place(truth_of(v), cu->head);
     *at = truth_place(truth_of(v), cu->start);
     for (uint32_t i = 0; !wrong && i < cu->count; i++) {

@@ -16,8 +16,7 @@ struct ask {
     int channel;
     bool has_key;
     uint64_t tick, now_ms;
-    struct position since; /* that a catch-up asks for */
-    struct place head;     /* of the server then */
+    struct place head; /* of the server then */
 };
 
 static inline struct ask *ask_new(struct world *w, unsigned slot, int channel)
@@ -86,30 +85,13 @@ static inline void note_passed(struct listener *l, struct position next)
     }
 }
 
-/* A gap covers what it passed on a way that the order has left, and what it passed after `since`.
- */
-static inline void forget_passed(struct listener *l, struct position since, struct place resumed)
+/* What it passed on a way that the order has left is in this gap. */
+static inline void forget_passed(struct listener *l, struct place resumed)
 {
     const struct truth *t = &l->w->truth[l->channel];
     for (unsigned i = 0; i < l->n_passed; i++)
-        if (l->passed[i].offset >= since.offset ||
-            !truth_is_on(t, truth_down(t, l->at.branch, l->passed[i].offset + 1), resumed))
+        if (!truth_is_on(t, truth_down(t, l->at.branch, l->passed[i].offset + 1), resumed))
             l->passed[i--] = l->passed[--l->n_passed];
-}
-
-/* Who stops between a loss and where it was found is told again, but not in the same place. */
-static inline const char *note_told(struct listener *l, enum gap_reason why, struct position since,
-                                    struct position resumed)
-{
-    const struct truth *t = &l->w->truth[l->channel];
-    if (why != GAP_EPOCH)
-        return NULL;
-    bool again = l->is_told && place_is(truth_place(t, since), truth_place(t, l->told_since)) &&
-                 place_is(truth_place(t, resumed), truth_place(t, l->told));
-    l->is_told = true;
-    l->told_since = since;
-    l->told = resumed;
-    return again ? "told of the same loss twice in the same place" : NULL;
 }
 
 static inline void listener_message(struct listener *l, const struct msg *m)
@@ -166,14 +148,13 @@ static inline void take_page(struct listener *l, const struct ask *a, const stru
 {
     struct window v = window_of(a);
     struct place end;
-    const char *wrong = judge_page(&v, cu, a->since, &end);
+    const char *wrong = judge_page(&v, cu, &end);
     say_wrong(l->w, l, wrong);
     if (wrong)
         return;
     l->w->seen->gap[cu->gap]++;
-    say_wrong(l->w, l, note_told(l, cu->gap, cu->since, cu->start));
     if (cu->gap && l->known)
-        forget_passed(l, cu->since, truth_place(&l->w->truth[l->channel], cu->start));
+        forget_passed(l, truth_place(&l->w->truth[l->channel], cu->start));
     listener_at(l, cu->start);
     for (uint32_t i = 0; i < cu->count; i++)
         listener_message(l, cu->msgs[i]);
@@ -268,10 +249,6 @@ static inline void listener_join(struct listener *l)
     op->channel = slice_dup(slice_str(channel_name[l->channel]));
     op->member = (struct bus_member){.client = l->client, .transport = "ws"};
     op->cu = wish(l);
-    a->since = op->cu.since;
-    if (op->cu.from != FROM_POSITION || op->cu.since.epoch != l->pos.epoch ||
-        op->cu.since.offset != l->pos.offset)
-        l->is_told = false; /* it begins anew */
     w->seen->joined++;
     w->seen->resumed += op->cu.from == FROM_POSITION;
     trace(w, "listener %u joins %s at bus %u: %s %u,%" PRIu64 " last %u", l->number,
@@ -294,7 +271,7 @@ static inline void listener_ask_page(struct listener *l)
     op->channel = slice_dup(slice_str(channel_name[l->channel]));
     op->cu = limits(w);
     op->cu.from = FROM_POSITION;
-    op->cu.since = a->since = l->pos;
+    op->cu.since = l->pos;
     w->seen->pages++;
     bus_submit(w->slot[l->slot].port[l->port], &op->op);
     l->state = PAGING;
@@ -334,6 +311,14 @@ static inline void listeners_cut(struct world *w, unsigned slot)
 
 /* --- live --- */
 
+/* Also to those who catch up, when they are past it. */
+static inline void forgive_passed(struct listener *l, struct position since)
+{
+    for (unsigned i = 0; i < l->n_passed; i++)
+        if (l->passed[i].epoch == since.epoch)
+            l->passed[i--] = l->passed[--l->n_passed];
+}
+
 static inline void hear_gap(struct listener *l, const struct bus_event *ev)
 {
     struct world *w = l->w;
@@ -345,18 +330,17 @@ static inline void hear_gap(struct listener *l, const struct bus_event *ev)
                        .channel = l->channel,
                        .from = n ? n->tick : t->branch[l->at.branch].tick};
     struct place since = truth_place(t, ev->since), resumed = truth_place(t, ev->resumed);
-    if (!place_is(since, l->at)) {
-        const char *wrong = judge_late_gap(&v, ev->since, l->at);
-        if (ev->gap != GAP_EPOCH || wrong)
-            wrong = "a gap that does not begin where the listener is";
-        say_wrong(w, l, wrong);
+    if (place_is(resumed, l->at) && !place_is(since, l->at)) {
+        say_wrong(w, l, judge_late_gap(&v, ev->since, l->at));
+        forgive_passed(l, ev->since);
         w->seen->late_gaps++;
+        return;
     }
-    say_wrong(w, l, judge_gap(&v, ev->gap, l->pos, ev->resumed));
-    if (ev->gap == GAP_EPOCH)
-        w->unwound[w->n_unwound++ % UNWOUND] = (struct unwound){l->channel, ev->since, ev->resumed};
-    say_wrong(w, l, note_told(l, ev->gap, ev->since, ev->resumed));
-    forget_passed(l, ev->since, resumed);
+    if (!place_is(since, l->at))
+        say_wrong(w, l, "a gap that does not begin where the listener is");
+    else
+        say_wrong(w, l, judge_gap(&v, ev->gap, ev->since, ev->resumed));
+    forget_passed(l, resumed);
     listener_at(l, ev->resumed);
     w->seen->live_gaps++;
 }
@@ -380,9 +364,14 @@ static inline void on_event(void *ctx, const struct bus_event *ev)
           ev->since.epoch, ev->since.offset);
     for (int i = 0; i < LISTENERS; i++) {
         struct listener *l = &w->listener[i];
-        if (l->state != LIVE || l->slot != ear->slot || l->port != ear->port ||
+        if (l->state == AWAY || l->slot != ear->slot || l->port != ear->port ||
             l->channel != channel || w->failed[0])
             continue;
+        if (l->state != LIVE) {
+            if (!message)
+                forgive_passed(l, ev->since);
+            continue;
+        }
         if (!message) {
             hear_gap(l, ev);
             continue;

@@ -59,13 +59,13 @@ static inline size_t lua_old(const struct world *w, int channel, const struct st
 }
 
 static inline void lua_end_epoch(struct world *w, int channel, struct shelf *s,
-                                 const struct command *c, char mark)
+                                 const struct command *c, bool lost)
 {
     struct meta *m = &s->meta;
     const struct slice server = argv_at(c, 1);
     const uint64_t fresh = argv_u64(w, c, 2);
     int parent = truth_branch(&w->truth[channel], m->epoch);
-    m->line[m->n_line++] = (struct ended){m->epoch, m->offset, mark};
+    m->line[m->n_line++] = (struct ended){m->epoch, m->offset, lost};
     if (m->n_line > 32) {
         size_t n = 0;
         while (n < s->stream.n && s->stream.entry[n].offset <= m->line[0].last)
@@ -90,20 +90,15 @@ static inline bool lua_witness(struct world *w, int channel, struct shelf *s,
     if (known == m->epoch) {
         if (at <= m->offset)
             return false;
-        lua_end_epoch(w, channel, s, c, '!');
+        lua_end_epoch(w, channel, s, c, true);
         return true;
     }
     for (int i = 0; i < m->n_line; i++) {
-        if (m->line[i].epoch != known || m->line[i].mark)
+        struct ended *e = &m->line[i];
+        if (e->epoch != known || e->lost)
             continue;
-        if (at <= m->line[i].last)
-            return false;
-        m->line[i].mark = '!';
-        while (++i < m->n_line)
-            if (!m->line[i].mark)
-                m->line[i].mark = '?';
-        lua_end_epoch(w, channel, s, c, '?');
-        return true;
+        e->lost = at > e->last;
+        return e->lost;
     }
     return false;
 }
@@ -170,7 +165,7 @@ static inline void lua_order(struct world *w, int life, int channel, const struc
         client_publish(w, life, argv_at(c, 7), SLICE("lost"));
     *before = m->epoch;
     if (!slice_eq(slice_str(m->server), argv_at(c, 1)) && m->epoch != fresh)
-        lua_end_epoch(w, channel, s, c, 0);
+        lua_end_epoch(w, channel, s, c, false);
 }
 
 static inline void stream_add(struct stream *s, struct place at, uint64_t keep)
@@ -316,8 +311,8 @@ static inline void reply_line(const struct meta *m, struct buf *out)
     struct buf line;
     buf_init(&line, 4096);
     for (int i = 0; i < m->n_line; i++)
-        buf_printf(&line, m->line[i].mark ? "%u:%" PRIu64 "%c " : "%u:%" PRIu64 " ",
-                   m->line[i].epoch, m->line[i].last, m->line[i].mark);
+        buf_printf(&line, "%u:%" PRIu64 "%s ", m->line[i].epoch, m->line[i].last,
+                   m->line[i].lost ? "!" : "");
     reply_bulk(out, buf_slice(&line));
     buf_release(&line);
 }

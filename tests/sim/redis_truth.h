@@ -93,22 +93,6 @@ static inline bool truth_is_on(const struct truth *t, struct place p, struct pla
     return p.branch >= 0 && b >= 0 && p.offset <= end;
 }
 
-/* How far the ways to two places are one. */
-static inline uint64_t truth_common(const struct truth *t, struct place a, struct place b)
-{
-    if (a.branch < 0 || b.branch < 0 || truth_root(t, a.branch) != truth_root(t, b.branch))
-        return 0;
-    uint64_t low = 0, high = a.offset < b.offset ? a.offset : b.offset;
-    while (low < high) {
-        uint64_t mid = low + (high - low + 1) / 2;
-        if (place_is(truth_down(t, a.branch, mid), truth_down(t, b.branch, mid)))
-            low = mid;
-        else
-            high = mid - 1;
-    }
-    return low;
-}
-
 /* How far the way to head goes along branch b; false when it does not go there. *younger is how
  * many branches it goes along after that. */
 static inline bool truth_end(const struct truth *t, int b, struct place head, uint64_t *end,

@@ -221,7 +221,7 @@ static void test_nobody_passes_a_loss_without_a_gap(void **state)
     struct tail s = tail_at(10);
     append(&s, 5, 8, 1);
     tail_new_epoch(&s, EPOCH + 1);
-    s.line->mark[0] = LINEAGE_LOST; /* 18 is where EPOCH ends here */
+    s.line->lost[0] = true; /* 18 is where EPOCH ends here */
     expect(&s, since(EPOCH, 16), false, (struct want){GAP_NONE, 16, 17, 18, false});
     expect(&s, since(EPOCH, 18), false, (struct want){GAP_EPOCH, 18, 0, 0, true});
     append(&s, 5, 2, 1);
