@@ -94,6 +94,24 @@ static inline void forget_passed(struct listener *l, struct place resumed)
             l->passed[i--] = l->passed[--l->n_passed];
 }
 
+static inline bool same_position(struct position a, struct position b)
+{
+    return a.epoch == b.epoch && a.offset == b.offset;
+}
+
+static inline const char *note_told(struct listener *l, enum gap_reason why, struct position since,
+                                    struct position resumed)
+{
+    if (why != GAP_EPOCH)
+        return NULL;
+    bool again =
+        l->is_told && same_position(since, l->told_since) && same_position(resumed, l->told);
+    l->is_told = true;
+    l->told_since = since;
+    l->told = resumed;
+    return again ? "told of the same loss twice in the same place" : NULL;
+}
+
 static inline void listener_message(struct listener *l, const struct msg *m)
 {
     note_passed(l, m->pos);
@@ -153,9 +171,14 @@ static inline void take_page(struct listener *l, const struct ask *a, const stru
     if (wrong)
         return;
     l->w->seen->gap[cu->gap]++;
+    say_wrong(l->w, l, note_told(l, cu->gap, cu->since, cu->start));
     if (cu->gap && l->known)
         forget_passed(l, truth_place(&l->w->truth[l->channel], cu->start));
     listener_at(l, cu->start);
+    if (cu->gap && one_in(l->w, 4)) { /* some are closed by a gap, and come back with its end */
+        listener_leave(l);
+        return;
+    }
     for (uint32_t i = 0; i < cu->count; i++)
         listener_message(l, cu->msgs[i]);
     l->state = cu->complete ? LIVE : BEHIND;
@@ -249,6 +272,8 @@ static inline void listener_join(struct listener *l)
     op->channel = slice_dup(slice_str(channel_name[l->channel]));
     op->member = (struct bus_member){.client = l->client, .transport = "ws"};
     op->cu = wish(l);
+    if (op->cu.from != FROM_POSITION || !same_position(op->cu.since, l->pos))
+        l->is_told = false; /* it begins anew */
     w->seen->joined++;
     w->seen->resumed += op->cu.from == FROM_POSITION;
     trace(w, "listener %u joins %s at bus %u: %s %u,%" PRIu64 " last %u", l->number,
@@ -340,6 +365,9 @@ static inline void hear_gap(struct listener *l, const struct bus_event *ev)
         say_wrong(w, l, "a gap that does not begin where the listener is");
     else
         say_wrong(w, l, judge_gap(&v, ev->gap, ev->since, ev->resumed));
+    if (ev->gap == GAP_EPOCH)
+        w->unwound[w->n_unwound++ % UNWOUND] = (struct unwound){l->channel, ev->since, ev->resumed};
+    say_wrong(w, l, note_told(l, ev->gap, ev->since, ev->resumed));
     forget_passed(l, resumed);
     listener_at(l, ev->resumed);
     w->seen->live_gaps++;

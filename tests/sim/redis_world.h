@@ -39,6 +39,7 @@
 #define LISTENERS 9
 #define AUTHORS 4
 #define INSTANCES 64
+#define UNWOUND 64
 #define LINE_MAX 33
 
 static const char *const channel_name[CHANNELS] = {"few:a",  "brief:b", "common",
@@ -159,6 +160,14 @@ struct listener {
     struct place at;
     unsigned n_passed;
     struct position passed[PASSED_MAX]; /* ends of epochs, passed silently since it joined */
+    bool is_told;                       /* of a gap of epoch: where it began, where it ended */
+    struct position told_since, told;
+};
+
+/* What a process had delivered and its server, after a loss, had not. */
+struct unwound {
+    int channel;
+    struct position pos, resumed;
 };
 
 struct author {
@@ -191,11 +200,13 @@ struct world {
     struct slot slot[SLOTS];
     struct listener listener[LISTENERS];
     struct author author[AUTHORS];
-    unsigned storm;    /* a link is lost about once in so many looks */
-    bool refuses;      /* servers refuse a command now and then */
-    unsigned lossy;    /* pub/sub drops one in so many without a word; 0 = none */
-    unsigned busy;     /* how much moves on the links in a step, at most */
-    unsigned n_active; /* channels that most is done with */
+    struct unwound unwound[UNWOUND];
+    unsigned n_unwound; /* in all; the newest are remembered */
+    unsigned storm;     /* a link is lost about once in so many looks */
+    bool refuses;       /* servers refuse a command now and then */
+    unsigned lossy;     /* pub/sub drops one in so many without a word; 0 = none */
+    unsigned busy;      /* how much moves on the links in a step, at most */
+    unsigned n_active;  /* channels that most is done with */
     int active[CHANNELS];
     uint32_t next_uid;
     uint64_t next_client;

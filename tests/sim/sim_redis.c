@@ -242,16 +242,32 @@ static void judge_passed(struct world *w, const struct listener *l)
                            l->passed[i].offset);
 }
 
-/* A process knows what it has acknowledged: if that was lost, it has told the server, who tells
- * everyone. */
-static void judge_acked(struct world *w, const struct slot *s, int channel)
+/* A process knows what it has acknowledged and what it has delivered: if that was lost, it has told
+ * the server, who tells everyone. */
+static void judge_told(struct world *w, int channel, struct position pos)
 {
     const struct meta *m = &w->life[w->master].shelf[channel].meta;
-    const struct position pos = s->acked[channel].pos;
     for (int k = 0; k < m->n_line; k++)
         if (m->line[k].epoch == pos.epoch && m->line[k].last < pos.offset && !m->line[k].lost)
             world_fail(w, "nobody is told that %u,%" PRIu64 " of %s is lost", pos.epoch, pos.offset,
                        channel_name[channel]);
+}
+
+static void judge_losses(struct world *w)
+{
+    for (unsigned i = 0; i < w->n_slots && !w->refuses; i++)
+        for (int c = 0; c < CHANNELS; c++)
+            judge_told(w, c, w->slot[i].acked[c].pos);
+    /* A mark can be lost like everything else, when a second server takes over. */
+    for (unsigned i = 0; i < UNWOUND && i < w->n_unwound && w->n_lives == 2; i++) {
+        const struct unwound *u = &w->unwound[i];
+        const struct truth *t = &w->truth[u->channel];
+        struct place head = shelf_head(t, &w->life[w->master].shelf[u->channel]);
+        uint64_t end;
+        unsigned younger;
+        if (truth_end(t, truth_branch(t, u->resumed.epoch), head, &end, &younger))
+            judge_told(w, u->channel, u->pos);
+    }
 }
 
 /* Without a new message nobody sees that a server has begun anew (flush, eviction). */
@@ -284,9 +300,7 @@ static void finish(struct world *w)
     judge_heads(w, true);
     for (int i = 0; i < LISTENERS; i++)
         judge_passed(w, &w->listener[i]);
-    for (unsigned i = 0; i < w->n_slots && !w->refuses; i++)
-        for (int c = 0; c < CHANNELS; c++)
-            judge_acked(w, &w->slot[i], c);
+    judge_losses(w);
 }
 
 /* --- a run --- */
