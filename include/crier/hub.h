@@ -51,6 +51,9 @@ struct session_ops {
     void (*relieve)(struct session *s);
     /* Reading was paused by in_flight and may go on; may be NULL. */
     void (*resume_reading)(struct session *s);
+    /* Both sides of a WebSocket have said Close and everything is written; carriers of WebSockets
+     * only. */
+    void (*peer_done)(struct session *s);
     /* The session is CLOSED and unlinked from everything: release descriptors and memory. */
     void (*free)(struct session *s);
 };

@@ -9,8 +9,8 @@
  */
 #include "crier/stream.h"
 
-#include "crier/dialects.h"
-#include "crier/log.h"
+#include "ws_session.h"
+
 #include "crier/metrics.h"
 
 #include <errno.h>
@@ -136,54 +136,16 @@ static void on_flush(struct session *s)
 
 /* --- reading --- */
 
-static void on_message(void *ctx, bool binary, struct slice payload)
+static void on_peer_done(struct session *s)
 {
-    struct session *s = ctx;
-    if (s->state == SESSION_OPEN)
-        s->dialect->received(s, binary, payload);
+    send_fin(stream_of(s));
 }
-
-static void on_ping(void *ctx, struct slice payload)
-{
-    struct session *s = ctx;
-    if (s->state == SESSION_OPEN)
-        ws_push(s, WS_PONG, payload);
-}
-
-static void on_pong(void *ctx, struct slice payload)
-{
-    (void)ctx;
-    (void)payload; /* session_heard has been called: that is all it says */
-}
-
-static void on_close(void *ctx, uint16_t code, struct slice reason)
-{
-    struct session *s = ctx;
-    (void)reason;
-    s->peer_closed = true;
-    if (s->state == SESSION_OPEN) {
-        ws_push_close(s, code, SLICE_NONE);
-        session_finish(s);
-    } else if (s->state == SESSION_CLOSING && !s->out.count) {
-        send_fin(stream_of(s));
-    }
-}
-
-static const struct ws_events ws_events = {on_message, on_ping, on_pong, on_close};
 
 void stream_input(struct session *s, struct slice bytes)
 {
     struct stream *st = stream_of(s);
-    uint16_t code;
-    const char *why;
-    if (!st->websocket || s->state == SESSION_CLOSED || !bytes.len)
-        return;
-    if (!ws_input(ws_of(st), bytes, &code, &why))
-        return;
-    metrics_inc(M_BAD_WS);
-    log_debug("websocket_error", "code=%u why=\"%s\"", code, why);
-    st->no_wait = true;
-    session_close(s, code, why);
+    if (st->websocket && !ws_session_input(ws_of(st), bytes))
+        st->no_wait = true;
 }
 
 static void on_readable(struct stream *st)
@@ -239,8 +201,11 @@ static void on_free(struct session *s)
     }
 }
 
-static const struct session_ops stream_ops = {
-    .flush = on_flush, .relieve = on_relieve, .resume_reading = on_resume_reading, .free = on_free};
+static const struct session_ops stream_ops = {.flush = on_flush,
+                                              .relieve = on_relieve,
+                                              .resume_reading = on_resume_reading,
+                                              .peer_done = on_peer_done,
+                                              .free = on_free};
 
 static void set_options(int fd)
 {
@@ -271,8 +236,8 @@ enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bo
     }
     session_init(&st->s, set->hub, &stream_ops, d);
     if (websocket)
-        ws_init(ws_of(st), WS_SERVER, set->ws_pool, &ws_events,
-                d->form == FORM_WS_RAW ? &set->raw_limits : &set->command_limits, &st->s);
+        ws_session_init(ws_of(st), &st->s, set->ws_pool,
+                        d->form == FORM_WS_RAW ? &set->raw_limits : &set->command_limits);
     *out = &st->s;
     return ERR_OK;
 }
