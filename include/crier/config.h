@@ -35,6 +35,11 @@ struct config {
     uint64_t request_timeout_ms; /* --request-timeout: 10s to send a request */
     uint64_t max_connections;    /* --max-connections: 0 = what descriptors allow */
 
+    uint64_t h2_max_streams;       /* --h2-max-streams: 256 on one connection */
+    uint64_t h2_header_list_bytes; /* --h2-header-list: 16k */
+    uint64_t h2_window_bytes;      /* --h2-window: 64k of each stream before it is read */
+    uint64_t h2_ping_ms;           /* --h2-ping: 30s */
+
     char *redis;                       /* --redis, REDIS_URL: "" = none; secret, see redis.h */
     char *redis_prefix;                /* --redis-prefix: "crier:" */
     uint64_t redis_timeout_ms;         /* --redis-timeout: 5s for an answer */

@@ -9,6 +9,7 @@
 #define CRIER_FRONT_H
 
 #include "crier/h1.h"
+#include "crier/h2.h"
 #include "crier/loop.h"
 #include "crier/sock.h"
 
@@ -20,8 +21,8 @@
 
 struct front;
 
-enum err front_new(struct loop *l, struct h1 *h1, _Atomic int64_t *connections, uint64_t head_ms,
-                   struct front **out) MUST_CHECK;
+enum err front_new(struct loop *l, struct h1 *h1, struct h2 *h2, _Atomic int64_t *connections,
+                   uint64_t head_ms, struct front **out) MUST_CHECK;
 void front_free(struct front *f);
 /* Takes a listening descriptor. */
 enum err front_listen(struct front *f, int fd) MUST_CHECK;

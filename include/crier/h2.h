@@ -31,7 +31,7 @@ void h2_free(struct h2 *h);
 void h2_add_connection(struct h2 *h, struct conduit c, const struct sock_addr *peer);
 /* First GOAWAY (2^31-1), a round trip later the second; connections without streams are closed. */
 void h2_drain(struct h2 *h);
-/* Requests that have not been answered yet. */
+/* Requests that have not been answered yet; while draining, connections that have not ended. */
 size_t h2_pending(const struct h2 *h);
 
 #endif

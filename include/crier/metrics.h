@@ -14,6 +14,9 @@
     X(M_CLIENTS_WS, "crier_clients", "transport=\"ws\"", "gauge", "")                            \
     X(M_CLIENTS_POLL, "crier_clients", "transport=\"poll\"", "gauge", "")                        \
     X(M_CONNECTIONS, "crier_connections", "", "gauge", "Sockets open now.")                      \
+    X(M_H2_CONNECTIONS, "crier_http2_connections", "", "gauge",                                  \
+      "Of those, the ones that speak HTTP/2.")                                                   \
+    X(M_H2_STREAMS, "crier_http2_streams", "", "gauge", "Streams open on them.")                 \
     X(M_CONNECTIONS_TOTAL, "crier_connections_total", "", "counter", "Sockets accepted.")        \
     X(M_ACCEPT_FAILED, "crier_accept_failures_total", "", "counter",                             \
       "Connections that could not be accepted (descriptors or memory used up).")                 \
@@ -43,6 +46,7 @@
     X(M_BAD_TOO_LARGE, "crier_refused_total", "reason=\"too_large\"", "counter", "")             \
     X(M_BAD_COMMAND, "crier_refused_total", "reason=\"command\"", "counter", "")                 \
     X(M_BAD_WS, "crier_refused_total", "reason=\"websocket_protocol\"", "counter", "")           \
+    X(M_BAD_FLOOD, "crier_refused_total", "reason=\"http2_flood\"", "counter", "")               \
     X(M_BAD_OVERLOAD, "crier_refused_total", "reason=\"overload\"", "counter", "")               \
     X(M_REDIS_UP, "crier_redis_up", "", "gauge",                                                 \
       "Redis servers that deliver: what is published there comes back.")                         \

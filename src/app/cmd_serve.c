@@ -34,6 +34,7 @@ struct server {
     struct config config;
     struct ns_table ns;
     struct hub_options hub_options;
+    struct h2_options h2_options;
     struct http_shared shared;
     struct redis_target *redis; /* NULL: the bus is in memory */
     struct tls_ctx *redis_tls;  /* NULL: nothing there uses TLS */
@@ -118,6 +119,11 @@ static void set_options(struct server *s)
                                           .sse_retry_ms = c->sse_retry_ms,
                                           .ws_ping_ms = c->ws_ping_ms,
                                           .ws_pong_ms = c->ws_pong_ms};
+    s->h2_options = (struct h2_options){.max_streams = (uint32_t)c->h2_max_streams,
+                                        .header_list_bytes = (uint32_t)c->h2_header_list_bytes,
+                                        .window_bytes = (uint32_t)c->h2_window_bytes,
+                                        .ping_ms = c->h2_ping_ms,
+                                        .request_timeout_ms = c->request_timeout_ms};
     s->shared.allowed_origins = slice_str(c->allowed_origins);
     s->shared.loopback_only = all_loopback(s);
     s->shared.message_bytes = c->max_message_bytes;
@@ -242,6 +248,7 @@ static enum err start_bus(struct server *s)
 static enum err start_workers(struct server *s)
 {
     struct worker_options opt = {.hub = &s->hub_options,
+                                 .h2 = &s->h2_options,
                                  .request_timeout_ms = s->config.request_timeout_ms,
                                  .drain_ms = s->config.drain_ms,
                                  .shared = &s->shared};

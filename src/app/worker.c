@@ -24,6 +24,7 @@ struct worker {
     struct http_server server;
     struct stream_set *streams;
     struct h1 *h1;
+    struct h2 *h2;
     struct front *front;
     struct loop_hook flush;
     struct mailbox control;
@@ -64,7 +65,8 @@ static void on_drain_tick(struct timer *t)
     bool late = loop_now_ms(w->loop) >= w->drain_until_ms;
     w->slice_left = w->drain_slice;
     hub_each_session(w->hub, late ? cut_off : send_away, w);
-    if (late || (hub_session_count(w->hub) == 0 && h1_pending(w->h1) == 0))
+    if (late ||
+        (hub_session_count(w->hub) == 0 && h1_pending(w->h1) == 0 && h2_pending(w->h2) == 0))
         loop_stop(w->loop);
     else
         timer_set(loop_timers(w->loop), t, DRAIN_TICK_MS);
@@ -81,6 +83,7 @@ static void on_drain_letter(struct mailbox *mb, struct mail *m)
     w->drain_slice = n * DRAIN_TICK_MS / (spread_ms + 1) + 1;
     w->drain_until_ms = loop_now_ms(w->loop) + w->opt.drain_ms;
     front_close_listeners(w->front);
+    h2_drain(w->h2);
     log_info("draining", "clients=%zu spread_ms=%llu", n, (unsigned long long)spread_ms);
     timer_set(loop_timers(w->loop), &w->drain_tick, 0);
 }
@@ -118,7 +121,10 @@ static enum err assemble(struct worker *w, struct bus *bus)
         .hub = w->hub, .shared = o->shared, .settle = w->hosts_bus ? settle : NULL};
     e = h1_new(w->loop, &w->server, w->streams, o->request_timeout_ms, &w->h1);
     if (!e)
-        e = front_new(w->loop, w->h1, &o->shared->connections, o->request_timeout_ms, &w->front);
+        e = h2_new(w->loop, &w->server, w->streams, o->h2, &w->h2);
+    if (!e)
+        e = front_new(w->loop, w->h1, w->h2, &o->shared->connections, o->request_timeout_ms,
+                      &w->front);
     return e;
 }
 
@@ -153,6 +159,7 @@ static void end_everything(struct worker *w)
     hub_each_session(w->hub, cut_off, w);
     front_free(w->front);
     h1_free(w->h1);
+    h2_free(w->h2);
     /* Streams are freed, and answers to what was asked of the bus are taken home. */
     loop_turn(w->loop, 0);
 }

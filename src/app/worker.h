@@ -11,6 +11,7 @@
 
 struct worker_options {
     const struct hub_options *hub; /* borrowed */
+    const struct h2_options *h2;   /* borrowed */
     uint64_t request_timeout_ms;
     uint64_t drain_ms;
     struct http_shared *shared; /* borrowed */

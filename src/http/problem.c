@@ -33,6 +33,8 @@ const char *http_status_text(int status)
         return "Upgrade Required";
     case 431:
         return "Request Header Fields Too Large";
+    case 501:
+        return "Not Implemented";
     case 505:
         return "HTTP Version Not Supported";
     case 503:

@@ -40,6 +40,7 @@ struct newcomer {
 struct front {
     struct loop *loop;
     struct h1 *h1;
+    struct h2 *h2;
     _Atomic int64_t *connections;
     uint64_t head_ms;
     struct timer resume;
@@ -118,12 +119,15 @@ static bool drain_refused(struct newcomer *n)
     return false;
 }
 
-static void hand_on(struct newcomer *n)
+static void hand_on(struct newcomer *n, bool http2)
 {
     struct front *f = n->front;
     struct sock_addr peer = n->peer;
     let_go(n);
-    h1_add_connection(f->h1, n->w.fd, &peer);
+    if (http2)
+        h2_add_connection(f->h2, (struct conduit){.fd = n->w.fd}, &peer);
+    else
+        h1_add_connection(f->h1, n->w.fd, &peer);
 }
 
 /* True: there is more to wait for. */
@@ -139,15 +143,14 @@ static bool look(struct newcomer *n)
         turn_out(n);
         return false;
     }
-    switch (head_check(slice_of(f->head, (size_t)r), &status, &why)) {
+    enum head_verdict v = head_check(slice_of(f->head, (size_t)r), &status, &why);
+    switch (v) {
     case HEAD_MORE:
         return true;
     case HEAD_HTTP1:
-        hand_on(n);
-        return false;
     case HEAD_HTTP2:
-        refuse(n, 505, "HTTP/2 is not spoken here yet; use HTTP/1.1");
-        return drain_refused(n);
+        hand_on(n, v == HEAD_HTTP2);
+        return false;
     default:
         refuse(n, status, why);
         return drain_refused(n);
@@ -238,14 +241,15 @@ static void on_incoming(struct io_watch *w, uint32_t events)
     }
 }
 
-enum err front_new(struct loop *l, struct h1 *h1, _Atomic int64_t *connections, uint64_t head_ms,
-                   struct front **out)
+enum err front_new(struct loop *l, struct h1 *h1, struct h2 *h2, _Atomic int64_t *connections,
+                   uint64_t head_ms, struct front **out)
 {
     struct front *f = calloc(1, sizeof(*f));
     if (!f)
         return ERR_NOMEM;
     f->loop = l;
     f->h1 = h1;
+    f->h2 = h2;
     f->connections = connections;
     f->head_ms = head_ms;
     timer_init(&f->resume, on_resume);

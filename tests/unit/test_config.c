@@ -52,6 +52,10 @@ static void defaults_are_those_of_the_help(void **state)
     assert_int_equal(conf.ws_pong_ms, 10000);
     assert_int_equal(conf.request_timeout_ms, 10000);
     assert_int_equal(conf.max_connections, 0);
+    assert_int_equal(conf.h2_max_streams, 256);
+    assert_int_equal(conf.h2_header_list_bytes, 16 << 10);
+    assert_int_equal(conf.h2_window_bytes, 64 << 10);
+    assert_int_equal(conf.h2_ping_ms, 30000);
     assert_string_equal(conf.redis, "");
     assert_string_equal(conf.redis_prefix, "crier:");
     assert_int_equal(conf.redis_timeout_ms, 5000);

@@ -1,0 +1,52 @@
+/* h2_guard.h - what a peer may do on one HTTP/2 connection before it is asked to calm down.
+ *
+ * Frames that cost us work and the peer nothing are counted in token buckets; each has a burst that
+ * honest clients stay under and a rate at which it is forgiven. Also remembers which stream ids
+ * were skipped and which the peer has ended, because on those nothing may come later (RFC 9113 5.1,
+ * 5.1.1), and nghttp2, told to keep no closed streams, does not know. Pure, no clock of its own.
+ */
+#ifndef CRIER_TRANSPORT_H2_GUARD_H
+#define CRIER_TRANSPORT_H2_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum h2_charge {
+    H2_RESET,         /* streams reset: by the peer, or by us for a fault of the peer's */
+    H2_PING,          /* each is answered */
+    H2_SETTINGS,      /* each is answered, and may walk all streams */
+    H2_PRIORITY,      /* each may move a tree of streams */
+    H2_WINDOW_UPDATE, /* beyond two for every DATA frame of ours */
+    H2_EMPTY_DATA,    /* DATA without data that ends nothing */
+    H2_CONTINUATION,
+    H2_CHARGES
+};
+
+#define H2_SKIPPED_RANGES 4
+#define H2_ENDED_IDS 8
+
+struct h2_guard {
+    uint64_t counted_ms;        /* up to when the rates have been applied */
+    uint32_t spent[H2_CHARGES]; /* thousandths of a frame */
+    uint32_t next_id;           /* lowest id that no stream was opened beyond */
+    uint32_t n_skipped, n_ended;
+    struct {
+        uint32_t from, to;
+    } skipped[H2_SKIPPED_RANGES]; /* the newest; older ones are forgotten */
+    uint32_t ended[H2_ENDED_IDS]; /* as above */
+};
+
+void h2_guard_init(struct h2_guard *g, uint64_t now_ms);
+/* One more frame of the kind. False: more than is tolerated. */
+bool h2_guard_charge(struct h2_guard *g, enum h2_charge what, uint64_t now_ms);
+/* We did something that makes n of them likely. */
+void h2_guard_forgive(struct h2_guard *g, enum h2_charge what, uint32_t n);
+const char *h2_guard_name(enum h2_charge what);
+/* HEADERS came on this (client's) id. False: it was skipped by a higher one before. */
+bool h2_guard_opens(struct h2_guard *g, uint32_t id);
+/* A stream was closed that the peer had ended on its side (END_STREAM, RST_STREAM). */
+void h2_guard_end(struct h2_guard *g, uint32_t id);
+bool h2_guard_has_ended(const struct h2_guard *g, uint32_t id);
+
+#endif
