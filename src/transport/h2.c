@@ -4,8 +4,8 @@
  * frames come out. DATA is not copied through it: it says how much may go now, and we put the
  * frame's header and the bytes of the outbox into what is written.
  *
- * What it leaves to a server is done here: floods are counted frame by frame, and HEADERS on an id
- * that was skipped are an error of the connection (nghttp2 takes it for a stream long closed).
+ * It does not judge: what the peer may do too often, or not at all though nghttp2 lets it, has been
+ * looked at before (h2_guard.c).
  */
 #include "h2_internal.h"
 
@@ -21,9 +21,6 @@
 #define RESPONSE_FIELDS_MAX (HTTP_HEADERS_MAX + 4)
 #define CONNECTION_WINDOW_MIN 65535 /* RFC 9113 6.9.2: it cannot be lowered */
 
-const uint32_t h2_protocol_error = NGHTTP2_PROTOCOL_ERROR;
-const uint32_t h2_enhance_your_calm = NGHTTP2_ENHANCE_YOUR_CALM;
-
 static uint64_t now_ms(const struct h2_conn *c)
 {
     return loop_now_ms(c->h->loop);
@@ -34,67 +31,12 @@ static struct h2_stream *stream_of(nghttp2_session *ng, int32_t id)
     return nghttp2_session_get_stream_user_data(ng, id);
 }
 
-/* --- floods --- */
-
-/* The connection ends with this code as soon as nghttp2 is off the stack. */
-static int fault(struct h2_conn *c, uint32_t code)
-{
-    c->faulty = true;
-    c->fault = code;
-    return NGHTTP2_ERR_CALLBACK_FAILURE;
-}
-
 static int charge(struct h2_conn *c, enum h2_charge what)
 {
-    char peer[SOCK_ADDR_TEXT_BYTES];
-    if (c->faulty)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (h2_guard_charge(&c->guard, what, now_ms(c)))
         return 0;
-    metrics_inc(M_BAD_FLOOD);
-    sock_addr_text(&c->peer, peer);
-    log_warn("http2_flood", "peer=%s frames=\"%s\"", peer, h2_guard_name(what));
-    return fault(c, NGHTTP2_ENHANCE_YOUR_CALM);
-}
-
-/* HEADERS or DATA: what nghttp2 would take for late frames of a stream that we reset. */
-static uint32_t misplaced(struct h2_conn *c, const nghttp2_frame_hd *hd)
-{
-    uint32_t id = (uint32_t)hd->stream_id;
-    if (!(id & 1))
-        return 0; /* nghttp2 sees to that */
-    if (hd->type == NGHTTP2_HEADERS && !h2_guard_opens(&c->guard, id))
-        return NGHTTP2_PROTOCOL_ERROR;
-    return !stream_of(c->ng, hd->stream_id) && h2_guard_has_ended(&c->guard, id)
-               ? (uint32_t)NGHTTP2_STREAM_CLOSED
-               : 0;
-}
-
-static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *user)
-{
-    struct h2_conn *c = user;
-    uint32_t wrong = hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS ? misplaced(c, hd) : 0;
-    (void)ng;
-    if (wrong)
-        return fault(c, wrong);
-    switch (hd->type) {
-    case NGHTTP2_DATA:
-        return hd->length || (hd->flags & NGHTTP2_FLAG_END_STREAM) ? 0 : charge(c, H2_EMPTY_DATA);
-    case NGHTTP2_PRIORITY:
-        return charge(c, H2_PRIORITY);
-    case NGHTTP2_RST_STREAM:
-        return charge(c, H2_RESET);
-    case NGHTTP2_SETTINGS:
-        return charge(c, H2_SETTINGS);
-    case NGHTTP2_PING:
-        return charge(c, H2_PING);
-    case NGHTTP2_WINDOW_UPDATE:
-        return charge(c, H2_WINDOW_UPDATE);
-    case NGHTTP2_CONTINUATION:
-        return charge(c, H2_CONTINUATION);
-    default:
-        return 0;
-    }
+    h2_conn_fault(c, H2_ENHANCE_YOUR_CALM, h2_guard_name(what));
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 /* --- what comes in --- */
@@ -148,8 +90,6 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *f, void *user
         h2_conn_pong(user);
     if (f->hd.type == NGHTTP2_DATA && f->data.padlen && f->hd.length == f->data.padlen && !end)
         return charge(user, H2_EMPTY_DATA);
-    if (st && f->hd.type == NGHTTP2_RST_STREAM)
-        st->peer_ended = true;
     if (!st || (f->hd.type != NGHTTP2_DATA && f->hd.type != NGHTTP2_HEADERS))
         return 0;
     if (f->hd.type == NGHTTP2_HEADERS && f->headers.cat == NGHTTP2_HCAT_REQUEST)
@@ -194,12 +134,10 @@ enum err h2_wire_input(struct h2_conn *c, struct slice bytes, size_t *taken)
         *taken = (size_t)r;
         return ERR_OK;
     }
-    if (r == NGHTTP2_ERR_FLOODED && !c->faulty) {
-        metrics_inc(M_BAD_FLOOD);
-        (void)fault(c, NGHTTP2_ENHANCE_YOUR_CALM);
-    }
+    if (r == NGHTTP2_ERR_FLOODED)
+        h2_conn_fault(c, H2_ENHANCE_YOUR_CALM, "unsent answers");
     log_debug("http2_error", "why=\"%s\"", nghttp2_strerror((int)r));
-    return c->faulty ? ERR_LIMIT : ERR_SYNTAX;
+    return ERR_SYNTAX;
 }
 
 /* --- what goes out --- */
@@ -257,12 +195,8 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *f, void *user
 {
     struct h2_conn *c = user;
     bool has_body = f->hd.type == NGHTTP2_DATA || f->hd.type == NGHTTP2_HEADERS;
-    if (f->hd.type == NGHTTP2_RST_STREAM && is_fault(f->rst_stream.error_code) &&
-        !h2_guard_charge(&c->guard, H2_RESET, now_ms(c)) && !c->faulty) {
-        metrics_inc(M_BAD_FLOOD);
-        c->faulty = true;
-        c->fault = NGHTTP2_ENHANCE_YOUR_CALM;
-    }
+    if (f->hd.type == NGHTTP2_RST_STREAM && is_fault(f->rst_stream.error_code))
+        (void)charge(c, H2_RESET);
     if (!has_body || !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
         return 0;
     struct h2_stream *st = stream_of(ng, f->hd.stream_id);
@@ -365,7 +299,7 @@ void h2_wire_ping(struct h2_conn *c)
     queued(c, nghttp2_submit_ping(c->ng, NGHTTP2_FLAG_NONE, NULL));
 }
 
-void h2_wire_goaway(struct h2_conn *c, uint32_t code)
+void h2_wire_goaway(struct h2_conn *c, enum h2_code code)
 {
     queued(c, nghttp2_session_terminate_session(c->ng, code));
 }
@@ -425,7 +359,6 @@ static enum err make_library_objects(struct h2 *h)
     if (nghttp2_session_callbacks_new(&h->callbacks) || nghttp2_option_new(&h->option))
         return ERR_NOMEM;
     cb = h->callbacks;
-    nghttp2_session_callbacks_set_on_begin_frame_callback(cb, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(cb, on_invalid_header);

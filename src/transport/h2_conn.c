@@ -89,6 +89,21 @@ static void finish(struct h2_conn *c)
     timer_set(loop_timers(c->h->loop), &c->timer, H2_LINGER_MS);
 }
 
+void h2_conn_fault(struct h2_conn *c, enum h2_code code, const char *flood)
+{
+    char peer[SOCK_ADDR_TEXT_BYTES];
+    if (c->faulty)
+        return;
+    c->faulty = true;
+    c->fault = (uint8_t)code;
+    h2_conn_touch(c);
+    if (!flood)
+        return;
+    metrics_inc(M_BAD_FLOOD);
+    sock_addr_text(&c->peer, peer);
+    log_warn("http2_flood", "peer=%s frames=\"%s\"", peer, flood);
+}
+
 /* --- deadlines --- */
 
 static uint64_t due_ms(const struct h2_conn *c)
@@ -134,7 +149,7 @@ static void on_timer(struct timer *t)
     if (now >= o->request_timeout_ms)
         h2_stream_reset_late(c, now - o->request_timeout_ms);
     if (!c->n_streams && now >= c->idle_since_ms + o->request_timeout_ms)
-        h2_wire_goaway(c, 0);
+        h2_wire_goaway(c, H2_NO_ERROR);
     if (!c->pinged_ms && now >= c->heard_ms + o->ping_ms) {
         c->pinged_ms = now;
         h2_wire_ping(c);
@@ -193,6 +208,10 @@ void h2_conn_write(struct h2_conn *c)
     int rounds = 0;
     if (c->state != H2_OPEN || c->blocked)
         return;
+    if (c->fault) {
+        h2_wire_goaway(c, (enum h2_code)c->fault);
+        c->fault = H2_NO_ERROR; /* said */
+    }
     while (write_round(c))
         if (++rounds == WRITES_PER_TURN) { /* others wait too */
             h2_conn_touch(c);
@@ -200,35 +219,36 @@ void h2_conn_write(struct h2_conn *c)
         }
     if (c->state != H2_OPEN || c->blocked)
         return;
-    if (c->faulty && c->fault) {
-        uint32_t code = c->fault;
-        c->fault = 0; /* said once */
-        h2_wire_goaway(c, code);
-    } else if (h2_wire_is_over(c)) {
+    if (h2_wire_is_over(c))
         finish(c);
-    }
 }
 
 /* --- reading --- */
 
 /* Bytes go in piece by piece: what belongs to a WebSocket is read between two of them. */
-static void take_input(struct h2_conn *c, struct slice bytes)
+static void feed(struct h2_conn *c, struct slice bytes)
 {
-    while (bytes.len && c->state == H2_OPEN) {
+    while (bytes.len && c->state == H2_OPEN && !c->faulty) {
         size_t n = 0;
         c->input_stream = NULL;
-        enum err e = h2_wire_input(c, bytes, &n);
-        if (e) {
-            uint32_t code = c->faulty ? c->fault : h2_protocol_error;
-            c->faulty = true;
-            c->fault = 0;
-            h2_wire_goaway(c, code);
+        if (h2_wire_input(c, bytes, &n)) {
+            h2_conn_fault(c, H2_PROTOCOL_ERROR, NULL);
             return;
         }
         bytes = slice_of(bytes.ptr + n, bytes.len - n);
         if (c->input_stream && c->input_stream->hs)
             h2_stream_input(c->input_stream, c->input);
     }
+}
+
+static void take_input(struct h2_conn *c, struct slice bytes)
+{
+    enum h2_code code;
+    enum h2_charge what = H2_CHARGES;
+    size_t fine = h2_guard_input(&c->guard, bytes, now_ms(c), &code, &what);
+    feed(c, slice_of(bytes.ptr, fine));
+    if (code)
+        h2_conn_fault(c, code, code == H2_ENHANCE_YOUR_CALM ? h2_guard_name(what) : NULL);
 }
 
 static void drop_input(struct h2_conn *c, size_t n)

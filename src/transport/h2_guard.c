@@ -8,6 +8,19 @@
 
 #include <string.h>
 
+/* RFC 9113 6. */
+enum {
+    FRAME_DATA,
+    FRAME_HEADERS,
+    FRAME_PRIORITY,
+    FRAME_RST_STREAM,
+    FRAME_SETTINGS,
+    FRAME_PING = 6,
+    FRAME_WINDOW_UPDATE = 8,
+    FRAME_CONTINUATION,
+};
+#define FLAG_END_STREAM 1
+
 static const struct {
     const char *name;
     uint32_t burst, per_second;
@@ -26,6 +39,7 @@ void h2_guard_init(struct h2_guard *g, uint64_t now_ms)
     memset(g, 0, sizeof(*g));
     g->counted_ms = now_ms;
     g->next_id = 1;
+    g->skip_bytes = H2_PREFACE_BYTES;
 }
 
 static void apply_rates(struct h2_guard *g, uint64_t now_ms)
@@ -59,7 +73,8 @@ const char *h2_guard_name(enum h2_charge what)
     return limits[what].name;
 }
 
-bool h2_guard_opens(struct h2_guard *g, uint32_t id)
+/* HEADERS came on this id. False: it was skipped by a higher one before. */
+static bool may_open(struct h2_guard *g, uint32_t id)
 {
     if (id >= g->next_id) {
         if (id > g->next_id) {
@@ -76,15 +91,89 @@ bool h2_guard_opens(struct h2_guard *g, uint32_t id)
     return true;
 }
 
-void h2_guard_end(struct h2_guard *g, uint32_t id)
-{
-    g->ended[g->n_ended++ % H2_ENDED_IDS] = id;
-}
-
-bool h2_guard_has_ended(const struct h2_guard *g, uint32_t id)
+static bool has_ended(const struct h2_guard *g, uint32_t id)
 {
     for (size_t i = 0; i < H2_ENDED_IDS; i++)
         if (g->ended[i] == id)
             return true;
     return false;
+}
+
+/* DATA, HEADERS or RST_STREAM. */
+static enum h2_code follow_stream(struct h2_guard *g, uint8_t type, uint8_t flags, uint32_t id)
+{
+    if (!(id & 1))
+        return H2_NO_ERROR; /* nghttp2 sees to that */
+    if (type == FRAME_HEADERS && !may_open(g, id))
+        return H2_PROTOCOL_ERROR;
+    if (type != FRAME_RST_STREAM && has_ended(g, id))
+        return H2_STREAM_CLOSED;
+    if ((type == FRAME_RST_STREAM || (flags & FLAG_END_STREAM)) && !has_ended(g, id))
+        g->ended[g->n_ended++ % H2_ENDED_IDS] = id;
+    return H2_NO_ERROR;
+}
+
+static enum h2_charge charge_of(uint8_t type, uint8_t flags, uint32_t len)
+{
+    switch (type) {
+    case FRAME_DATA:
+        return len || (flags & FLAG_END_STREAM) ? H2_CHARGES : H2_EMPTY_DATA;
+    case FRAME_PRIORITY:
+        return H2_PRIORITY;
+    case FRAME_RST_STREAM:
+        return H2_RESET;
+    case FRAME_SETTINGS:
+        return H2_SETTINGS;
+    case FRAME_PING:
+        return H2_PING;
+    case FRAME_WINDOW_UPDATE:
+        return H2_WINDOW_UPDATE;
+    case FRAME_CONTINUATION:
+        return H2_CONTINUATION;
+    default:
+        return H2_CHARGES;
+    }
+}
+
+/* A whole header is there. */
+static enum h2_code judge(struct h2_guard *g, uint64_t now_ms, enum h2_charge *what)
+{
+    const uint8_t *h = g->head;
+    uint32_t len = (uint32_t)h[0] << 16 | (uint32_t)h[1] << 8 | h[2];
+    uint8_t type = h[3], flags = h[4];
+    uint32_t id = (uint32_t)(h[5] & 0x7f) << 24 | (uint32_t)h[6] << 16 | (uint32_t)h[7] << 8 | h[8];
+    enum h2_code code = H2_NO_ERROR;
+    g->skip_bytes = len;
+    g->head_len = 0;
+    if (type == FRAME_DATA || type == FRAME_HEADERS || type == FRAME_RST_STREAM)
+        code = follow_stream(g, type, flags, id);
+    if (code)
+        return code;
+    *what = charge_of(type, flags, len);
+    return *what == H2_CHARGES || h2_guard_charge(g, *what, now_ms) ? H2_NO_ERROR
+                                                                    : H2_ENHANCE_YOUR_CALM;
+}
+
+size_t h2_guard_input(struct h2_guard *g, struct slice bytes, uint64_t now_ms, enum h2_code *code,
+                      enum h2_charge *what)
+{
+    size_t at = 0;
+    *code = H2_NO_ERROR;
+    while (at < bytes.len) {
+        size_t left = bytes.len - at;
+        if (g->skip_bytes) {
+            size_t n = left < g->skip_bytes ? left : g->skip_bytes;
+            g->skip_bytes -= (uint32_t)n;
+            at += n;
+            continue;
+        }
+        size_t n = H2_FRAME_HEAD_BYTES - (size_t)g->head_len;
+        n = left < n ? left : n;
+        memcpy(g->head + g->head_len, bytes.ptr + at, n);
+        g->head_len += (uint8_t)n;
+        if (g->head_len == H2_FRAME_HEAD_BYTES && (*code = judge(g, now_ms, what)))
+            return at;
+        at += n;
+    }
+    return at;
 }

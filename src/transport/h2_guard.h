@@ -1,16 +1,26 @@
-/* h2_guard.h - what a peer may do on one HTTP/2 connection before it is asked to calm down.
+/* h2_guard.h - what a peer may do on one HTTP/2 connection.
  *
- * Frames that cost us work and the peer nothing are counted in token buckets; each has a burst that
- * honest clients stay under and a rate at which it is forgiven. Also remembers which stream ids
- * were skipped and which the peer has ended, because on those nothing may come later (RFC 9113 5.1,
- * 5.1.1), and nghttp2, told to keep no closed streams, does not know. Pure, no clock of its own.
+ * Reads the frame headers of what comes in before nghttp2 does. Frames that cost us work and the
+ * peer nothing are counted in token buckets; each has a burst that honest clients stay under and a
+ * rate at which it is forgiven. Also remembers which stream ids were skipped and which the peer has
+ * ended, because on those nothing may come later (RFC 9113 5.1, 5.1.1): nghttp2, told to keep no
+ * closed streams, takes it for something that crossed a reset of ours. Pure, no clock of its own.
  */
 #ifndef CRIER_TRANSPORT_H2_GUARD_H
 #define CRIER_TRANSPORT_H2_GUARD_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "crier/slice.h"
+
+/* RFC 9113 7. */
+enum h2_code {
+    H2_NO_ERROR = 0,
+    H2_PROTOCOL_ERROR = 1,
+    H2_STREAM_CLOSED = 5,
+    H2_ENHANCE_YOUR_CALM = 11,
+};
+
+#define H2_PREFACE_BYTES 24
+#define H2_FRAME_HEAD_BYTES 9
 
 enum h2_charge {
     H2_RESET,         /* streams reset: by the peer, or by us for a fault of the peer's */
@@ -29,12 +39,15 @@ enum h2_charge {
 struct h2_guard {
     uint64_t counted_ms;        /* up to when the rates have been applied */
     uint32_t spent[H2_CHARGES]; /* thousandths of a frame */
+    uint32_t skip_bytes;        /* to the next frame header */
     uint32_t next_id;           /* lowest id that no stream was opened beyond */
     uint32_t n_skipped, n_ended;
     struct {
         uint32_t from, to;
     } skipped[H2_SKIPPED_RANGES]; /* the newest; older ones are forgotten */
     uint32_t ended[H2_ENDED_IDS]; /* as above */
+    uint8_t head[H2_FRAME_HEAD_BYTES];
+    uint8_t head_len; /* bytes of it that are here */
 };
 
 void h2_guard_init(struct h2_guard *g, uint64_t now_ms);
@@ -43,10 +56,10 @@ bool h2_guard_charge(struct h2_guard *g, enum h2_charge what, uint64_t now_ms);
 /* We did something that makes n of them likely. */
 void h2_guard_forgive(struct h2_guard *g, enum h2_charge what, uint32_t n);
 const char *h2_guard_name(enum h2_charge what);
-/* HEADERS came on this (client's) id. False: it was skipped by a higher one before. */
-bool h2_guard_opens(struct h2_guard *g, uint32_t id);
-/* A stream was closed that the peer had ended on its side (END_STREAM, RST_STREAM). */
-void h2_guard_end(struct h2_guard *g, uint32_t id);
-bool h2_guard_has_ended(const struct h2_guard *g, uint32_t id);
+/* Follows the frames in what the peer sends, its preface first. Returns how many of the bytes are
+ * fine; when fewer than there are, *code says with what the connection must end, and for a flood
+ * *what of. */
+size_t h2_guard_input(struct h2_guard *g, struct slice bytes, uint64_t now_ms, enum h2_code *code,
+                      enum h2_charge *what);
 
 #endif

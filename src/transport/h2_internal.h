@@ -85,11 +85,11 @@ struct h2_conn {
     uint64_t pinged_ms;     /* 0 = no PING is unanswered */
     uint64_t noticed_ms;    /* of the first GOAWAY */
     struct sock_addr peer;
-    uint32_t fault; /* error code to end the connection with; set within nghttp2's callbacks */
-    uint8_t state;  /* enum h2_state */
-    uint8_t drain;  /* enum h2_drain */
-    bool faulty;
-    bool blocked; /* waits for EPOLLOUT */
+    uint8_t fault; /* enum h2_code to end the connection with, not said yet */
+    uint8_t state; /* enum h2_state */
+    uint8_t drain; /* enum h2_drain */
+    bool faulty;   /* what comes is dropped */
+    bool blocked;  /* waits for EPOLLOUT */
 };
 
 struct h2_stream {
@@ -107,7 +107,7 @@ struct h2_stream {
 enum err h2_wire_open(struct h2_conn *c) MUST_CHECK;
 void h2_wire_close(struct h2_conn *c);
 /* Gives bytes to nghttp2. Returns how many it took: fewer when conn->input was set, which must be
- * read first. ERR_SYNTAX, ERR_LIMIT (a flood): the connection has to end. */
+ * read first. ERR_SYNTAX: the connection has to end. */
 enum err h2_wire_input(struct h2_conn *c, struct slice bytes, size_t *taken) MUST_CHECK;
 /* Appends frames to h->out up to its size. */
 enum err h2_wire_gather(struct h2_conn *c) MUST_CHECK;
@@ -120,9 +120,8 @@ void h2_wire_reset(struct h2_stream *st, bool refused);
 /* Gives the peer back n bytes of the stream's window. */
 void h2_wire_consumed(struct h2_stream *st, size_t n);
 void h2_wire_ping(struct h2_conn *c);
-/* Lets the connection end: 0 (no fault) or one of the two below. */
-void h2_wire_goaway(struct h2_conn *c, uint32_t code);
-extern const uint32_t h2_protocol_error, h2_enhance_your_calm;
+/* Lets the connection end. */
+void h2_wire_goaway(struct h2_conn *c, enum h2_code code);
 void h2_wire_shutdown_notice(struct h2_conn *c);
 void h2_wire_last_goaway(struct h2_conn *c);
 
@@ -131,6 +130,9 @@ void h2_wire_last_goaway(struct h2_conn *c);
 void h2_conn_touch(struct h2_conn *c);
 void h2_conn_write(struct h2_conn *c);
 void h2_conn_close(struct h2_conn *c);
+/* The peer has broken the rules: GOAWAY and the end, as soon as nghttp2 is off the stack. flood:
+ * what of, or NULL. */
+void h2_conn_fault(struct h2_conn *c, enum h2_code code, const char *flood);
 void h2_conn_pong(struct h2_conn *c);
 void h2_conn_drain(struct h2_conn *c);
 bool h2_conn_run_dirty(struct loop_hook *hook);

@@ -364,8 +364,6 @@ struct h2_stream *h2_stream_new(struct h2_conn *c, int32_t id)
 void h2_stream_closed(struct h2_stream *st)
 {
     struct h2_conn *c = st->conn;
-    if (st->peer_ended)
-        h2_guard_end(&c->guard, (uint32_t)st->id);
     if (st->hs) {
         st->hs->st = NULL;
         session_gone(&st->hs->s);
