@@ -64,7 +64,7 @@ static const char *check_authority(struct h2_request *r)
     struct slice authority = h2_request_get(r, ":authority"), host = h2_request_get(r, "host");
     if (r->framing.host && authority.ptr && !slice_eq_nocase(authority, host))
         return ":authority and Host name different servers";
-    if (authority.len && memchr(authority.ptr, '@', authority.len))
+    if (authority.ptr && memchr(authority.ptr, '@', authority.len))
         return ":authority must be a host and a port, without a user";
     if (authority.len)
         r->framing.host = r->framing.host ? r->framing.host : 1;
@@ -84,7 +84,7 @@ static const char *check_path(struct slice path, enum http_method method)
 static enum http_method method_of(struct slice method)
 {
     char name[16] = "";
-    if (method.len < sizeof(name))
+    if (method.len && method.len < sizeof(name))
         memcpy(name, method.ptr, method.len);
     return h1_method_of(name);
 }

@@ -1,4 +1,4 @@
-// 1,000 messages to 300 clients over the three transports, judged client by client; and again
+// 1,000 messages to 300 clients over all transports, judged client by client; and again
 // while they disconnect, resume and change transport at random.
 
 import assert from 'node:assert/strict';
@@ -7,7 +7,7 @@ import { judge } from './lib/checker.js';
 import { numbered, publishMany } from './lib/http.js';
 import { random, SEED } from './lib/random.js';
 import { startServer } from './lib/server.js';
-import { listen, TRANSPORTS } from './lib/transports.js';
+import { ALL_TRANSPORTS, listen } from './lib/transports.js';
 
 const CLIENTS = 300;
 const MESSAGES = 1000;
@@ -32,7 +32,7 @@ function verdict(published, clients) {
 
 async function connectAll(t, server) {
   const clients = [];
-  for (let i = 0; i < CLIENTS; i++) clients.push({ received: [], path: [TRANSPORTS[i % 3]], listener: await listen(t, server, TRANSPORTS[i % 3], ['a']) });
+  for (let i = 0; i < CLIENTS; i++) clients.push({ received: [], path: [ALL_TRANSPORTS[i % ALL_TRANSPORTS.length]], listener: await listen(t, server, ALL_TRANSPORTS[i % ALL_TRANSPORTS.length], ['a']) });
   return clients;
 }
 
@@ -67,7 +67,7 @@ test('the same while they disconnect, resume and change transport at random', as
       // the cursor of what was taken counts.
       const cursor = client.received.at(-1);
       await client.listener.close();
-      const transport = TRANSPORTS[Math.floor(rnd() * 3)];
+      const transport = ALL_TRANSPORTS[Math.floor(rnd() * ALL_TRANSPORTS.length)];
       client.listener = await listen(t, server, transport, ['a'], cursor);
       client.path.push(transport);
       changes++;

@@ -6,6 +6,7 @@
 
 import { Http1 } from './http1.js';
 import { query } from './http.js';
+import { sharedHttp2 } from './http2.js';
 import { Sse } from './sse.js';
 import { atEnd, guard, Queue } from './wait.js';
 import { WsClient } from './wsclient.js';
@@ -37,13 +38,16 @@ class Listener {
 
 class SseListener extends Listener {
   static async open(server, channels, since) {
-    const self = new SseListener();
-    self.stream = await Sse.open(server, { channel: channels, since, format: 'json' });
+    const self = new this();
+    self.stream = await self.connect(server, { channel: channels, since, format: 'json' });
     const ready = await orClose(self, self.stream.ready());
     self.source = self.stream.events;
     self.client = ready.client;
     self.cursor = ready.id;
     return self;
+  }
+  connect(server, parameters) {
+    return Sse.open(server, parameters);
   }
   translate(event) {
     if (event.hasId) this.cursor = event.id;
@@ -58,15 +62,18 @@ class SseListener extends Listener {
 
 class WsListener extends Listener {
   static async open(server, channels, since) {
-    const self = new WsListener();
-    self.ws = new WsClient(server.wsUrl(`/ws?${query({ channel: channels, since })}`));
-    await orClose(self, self.ws.opened());
+    const self = new this();
+    self.ws = await self.connect(server, `/ws?${query({ channel: channels, since })}`);
     const ready = await orClose(self, self.ws.next('ready'));
     self.source = self.ws.frames;
     self.client = ready.client;
     // A WebSocket has a cursor per channel; joined they are one cursor.
     self.cursors = new Map(ready.channels.map((c) => [c.channel, c.cursor]));
     return self;
+  }
+  async connect(server, path) {
+    this.ws = new WsClient(server.wsUrl(path));
+    return orClose(this, this.ws.opened());
   }
   get cursor() {
     return [...this.cursors.values()].join('~');
@@ -96,18 +103,22 @@ function inPlace({ messages, gaps }) {
 
 class PollListener extends Listener {
   static async open(server, channels, since) {
-    const self = new PollListener();
-    Object.assign(self, { channels, cursor: since, source: new Queue('the polls'), http: new Http1(server) });
+    const self = new this();
+    Object.assign(self, { server, channels, cursor: since, source: new Queue('the polls') });
     if (!since) await orClose(self, self.ask());
     return self;
   }
   async ask() {
     const path = `/poll?${query({ channel: this.channels, since: this.cursor, timeout: 20 })}`;
-    const { status, text } = await guard(this.http.ask('GET', path), `the answer to ${path}`);
+    const { status, text } = await guard(this.get(path), `the answer to ${path}`);
     if (status !== 200) throw new Error(`poll answered ${status} ${text}`);
     const answer = JSON.parse(text);
     this.cursor = answer.cursor;
     for (const item of inPlace(answer)) this.source.push(item);
+  }
+  get(path) {
+    this.http ??= new Http1(this.server);
+    return this.http.ask('GET', path);
   }
   async next() {
     while (!this.source.items.length) await this.ask();
@@ -120,15 +131,36 @@ class PollListener extends Listener {
   }
   async close() {
     this.closed = true;
-    this.http.close();
+    this.http?.close();
+  }
+}
+
+// The same as streams of one HTTP/2 connection.
+class H2SseListener extends SseListener {
+  async connect(server, parameters) {
+    return (await sharedHttp2(server)).events(parameters);
+  }
+}
+
+class H2WsListener extends WsListener {
+  async connect(server, path) {
+    return (await sharedHttp2(server)).webSocket(path);
+  }
+}
+
+class H2PollListener extends PollListener {
+  async get(path) {
+    return (await sharedHttp2(this.server)).request(path);
   }
 }
 
 const OPEN = { sse: SseListener, ws: WsListener, poll: PollListener };
-export const TRANSPORTS = Object.keys(OPEN);
+const OPEN_H2 = { 'h2-sse': H2SseListener, 'h2-ws': H2WsListener, 'h2-poll': H2PollListener };
+export const TRANSPORTS = Object.keys(OPEN); // over HTTP/1.1
+export const ALL_TRANSPORTS = [...TRANSPORTS, ...Object.keys(OPEN_H2)];
 
 export async function openListener(server, transport, channels, since) {
-  const listener = await OPEN[transport].open(server, channels, since);
+  const listener = await { ...OPEN, ...OPEN_H2 }[transport].open(server, channels, since);
   listener.transport = transport;
   return listener;
 }

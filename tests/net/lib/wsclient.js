@@ -5,8 +5,18 @@ import { rawSubscribed } from './http.js';
 import { atEnd, guard, Queue } from './wait.js';
 
 export class WsClient {
-  constructor(url, { protocols = [], headers = {}, ...options } = {}) {
-    this.socket = new WebSocket(url, protocols, { headers, perMessageDeflate: false, ...options });
+  // Over a stream on which the WebSocket is open already (HTTP/2). `ws` does so for its server; with
+  // _isServer unset it is a client.
+  static over(stream, url) {
+    const socket = new WebSocket(null, undefined, { autoPong: true, closeTimeout: 30000 });
+    socket._isServer = false;
+    const client = new WsClient(url, { socket });
+    socket.setSocket(stream, Buffer.alloc(0), { allowSynchronousEvents: true, maxPayload: 0, skipUTF8Validation: false });
+    return client;
+  }
+
+  constructor(url, { socket, protocols = [], headers = {}, ...options } = {}) {
+    this.socket = socket ?? new WebSocket(url, protocols, { headers, perMessageDeflate: false, ...options });
     this.frames = new Queue(`the WebSocket ${url}`);
     this.pings = new Queue('pings');
     this.refs = 0;
