@@ -154,18 +154,24 @@ static ssize_t read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t m
 {
     struct h2_conn *c = user;
     struct h2_stream *st = source->ptr;
-    bool end = false;
+    enum h2_after after = H2_MORE;
     (void)ng;
     (void)id;
     (void)buf;
     if (c->h->out.len >= H2_GATHER_BYTES)
         return NGHTTP2_ERR_PAUSE; /* the next write goes on here */
-    size_t n = h2_stream_offer(st, max, &end);
-    if (!n && !end) {
+    size_t n = h2_stream_offer(st, max, &after);
+    if (!n && after == H2_MORE) {
         st->deferred = true;
         return NGHTTP2_ERR_DEFERRED;
     }
-    *flags |= NGHTTP2_DATA_FLAG_NO_COPY | (end ? (uint32_t)NGHTTP2_DATA_FLAG_EOF : 0);
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (after != H2_MORE)
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (after == H2_REST) { /* nghttp2 frees what it keeps for a stream that has more to say */
+        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+        st->resting = true;
+    }
     return (ssize_t)n;
 }
 
@@ -276,10 +282,13 @@ static void queued(struct h2_conn *c, int r)
 
 void h2_wire_wake(struct h2_stream *st)
 {
-    if (!st->deferred)
-        return;
-    st->deferred = false;
-    queued(st->conn, nghttp2_session_resume_data(st->conn->ng, st->id));
+    const nghttp2_data_provider body = {.source.ptr = st, .read_callback = read_data};
+    nghttp2_session *ng = st->conn->ng;
+    if (st->resting)
+        queued(st->conn, nghttp2_submit_data(ng, NGHTTP2_FLAG_END_STREAM, st->id, &body));
+    else if (st->deferred)
+        queued(st->conn, nghttp2_session_resume_data(ng, st->id));
+    st->resting = st->deferred = false;
 }
 
 void h2_wire_reset(struct h2_stream *st, bool refused)

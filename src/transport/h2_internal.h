@@ -101,6 +101,7 @@ struct h2_stream {
     uint32_t unread_bytes; /* window not given back because the session is not read */
     bool peer_ended;       /* END_STREAM came */
     bool deferred;         /* nghttp2 asks for no data until it is woken */
+    bool resting;          /* nor has it anything to ask with: an idle stream costs less so */
 };
 
 /* --- h2.c --- */
@@ -153,8 +154,10 @@ void h2_stream_peer_ended(struct h2_stream *st);
 void h2_stream_input(struct h2_stream *st, struct slice bytes);
 /* Is our answer all there is to say though the peer may go on? */
 bool h2_stream_cuts_request(const struct h2_stream *st);
-/* How many bytes, at most max, are there; *end: nothing follows them. 0 and not *end: wait. */
-size_t h2_stream_offer(struct h2_stream *st, size_t max, bool *end);
+enum h2_after { H2_MORE, H2_REST, H2_END };
+/* How many bytes, at most max, are there, and what comes after them: more, or nothing before it is
+ * woken, or nothing. 0 and H2_MORE: wait. */
+size_t h2_stream_offer(struct h2_stream *st, size_t max, enum h2_after *after);
 /* Copies what was offered just now. */
 void h2_stream_take(struct h2_stream *st, size_t n, char *out);
 /* Routes the requests that are complete. */

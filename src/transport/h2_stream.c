@@ -554,7 +554,14 @@ static void all_written(struct h2_session *hs)
         session_timer(&hs->s, STREAM_WS_CLOSE_MS); /* for the peer's half of the handshake */
 }
 
-static size_t offer_session(struct h2_session *hs, size_t max, bool *end)
+/* Is that everything that waits? Not said of streams over several channels, whose id lines the
+ * outbox does not count. */
+static bool took_all(const struct session *s, size_t bytes)
+{
+    return s->n_subs <= 1 && bytes == s->out.bytes - s->out.head_sent;
+}
+
+static size_t offer_session(struct h2_session *hs, size_t max, enum h2_after *after)
 {
     struct iovec iov[IOV_MAX_PER_FRAME];
     struct session *s = &hs->s;
@@ -564,25 +571,27 @@ static size_t offer_session(struct h2_session *hs, size_t max, bool *end)
     int n = session_iov(s, iov, IOV_MAX_PER_FRAME, max);
     for (int i = 0; i < n; i++)
         bytes += iov[i].iov_len;
+    if (bytes && bytes <= max && s->state == SESSION_OPEN && took_all(s, bytes))
+        *after = H2_REST;
     if (bytes)
         return bytes < max ? bytes : max;
     if (s->state == SESSION_CLOSING && !s->out.count)
         all_written(hs);
-    *end = hs->fin;
+    *after = hs->fin ? H2_END : H2_MORE;
     if (hs->fin)
         session_timer(s, STREAM_LINGER_MS); /* for the peer's END_STREAM */
     return 0;
 }
 
-size_t h2_stream_offer(struct h2_stream *st, size_t max, bool *end)
+size_t h2_stream_offer(struct h2_stream *st, size_t max, enum h2_after *after)
 {
     if (st->hs)
-        return offer_session(st->hs, max, end);
+        return offer_session(st->hs, max, after);
     if (!st->x || !st->x->has_answer)
         return 0; /* it is being reset */
     size_t left = st->x->answer.len - st->x->answer_sent;
-    *end = left <= max;
-    return *end ? left : max;
+    *after = left <= max ? H2_END : H2_MORE;
+    return left <= max ? left : max;
 }
 
 static void take_from_session(struct session *s, size_t n, char *out)
