@@ -118,6 +118,9 @@ $(LOAD): %: $(BUILD)/load/% $(BUILD)/crier
 
 load: $(LOAD) ## measure costs (docs/BENCHMARKS.md)
 
+conformance: $(BUILD)/crier ## h2spec against HTTP/2 (optional: needs Go)
+	@tests/tools/conformance $<
+
 lint: ## clang-format, clang-tidy, cppcheck, include arrows
 	@tests/tools/need check build unit lint
 	@clang-format --dry-run -Werror $(FORMATTED)
@@ -144,4 +147,4 @@ help: ## this list
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d)
 .DELETE_ON_ERROR:
-.PHONY: all run test unit sim net load $(LOAD) lint format install uninstall clean help FORCE
+.PHONY: all run test unit sim net load $(LOAD) conformance lint format install uninstall clean help FORCE
