@@ -1,12 +1,13 @@
-/* stream.h - a session on a socket of its own: EventSource and WebSocket after the request.
+/* stream.h - a session on a connection of its own: EventSource and WebSocket after the request.
  *
- * Nothing of the HTTP library remains: a stream is a session, a descriptor and, for a WebSocket,
- * the protocol object. Output is pulled from the outbox, one sendmsg per turn; EPOLLOUT is armed
- * only after the kernel has said EAGAIN. Worker thread only.
+ * Nothing of the HTTP library remains: a stream is a session, a conduit and, for a WebSocket, the
+ * protocol object. Output is pulled from the outbox, one write per turn; EPOLLOUT is armed only
+ * after a write has said ERR_AGAIN. Worker thread only.
  */
 #ifndef CRIER_STREAM_H
 #define CRIER_STREAM_H
 
+#include "crier/conduit.h"
 #include "crier/hub.h"
 #include "crier/loop.h"
 #include "crier/pool.h"
@@ -37,10 +38,10 @@ enum err stream_set_new(struct loop *l, struct hub *h, _Atomic int64_t *connecti
                         struct stream_set **out) MUST_CHECK;
 void stream_set_free(struct stream_set *set); /* no streams left */
 
-/* Takes the descriptor (also on failure: it is closed) and, on success, its place among the
+/* Takes the conduit (also on failure: it is closed) and, on success, its place among the
  * connections that are counted. ERR_NOMEM. */
-enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bool websocket,
-                     struct session **out) MUST_CHECK;
+enum err stream_open(struct stream_set *set, struct conduit c, const struct dialect *d,
+                     bool websocket, struct session **out) MUST_CHECK;
 /* Bytes that were read with the request (WebSocket only). */
 void stream_input(struct session *s, struct slice bytes);
 

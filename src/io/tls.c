@@ -25,15 +25,35 @@
 #include <unistd.h>
 
 #define MAX_NAME_BYTES 256
+#define RECORD_BYTES 16384 /* the most that one record carries (RFC 8446 5.1) */
+
+/* TLS 1.2 with forward secrecy and authenticated encryption; 1.3 has nothing else. */
+#define CIPHERS_1_2 "ECDHE+AESGCM:ECDHE+CHACHA20"
+/* The first is not known to OpenSSL before 3.5. */
+#define GROUPS_3_5 "X25519MLKEM768:X25519:P-256:P-384"
+#define GROUPS "X25519:P-256:P-384"
+
+#define MAX_ALPN_BYTES 64
 
 struct tls_ctx {
-    SSL_CTX *ssl_ctx; /* counted */
+    _Atomic unsigned refs;
+    size_t n;                           /* 1 for clients */
+    SSL_CTX *ssl_ctx[TLS_PAIRS_MAX];    /* counted; [0] is where sessions begin */
+    unsigned char alpn[MAX_ALPN_BYTES]; /* as on the wire: length, name, length ... */
+    unsigned alpn_len;
 };
 
 struct tls {
-    SSL *ssl; /* owned */
+    SSL *ssl;            /* owned */
+    struct tls_ctx *ctx; /* counted: callbacks of the handshake look into it */
+    size_t sealed;       /* bytes in the record that OpenSSL could not send yet */
+    uint16_t record_bytes;
+    bool committed; /* those bytes count as written */
     bool wants_write;
-    bool greeted; /* the handshake is over (OpenSSL forgets that when it fails) */
+    bool read_wants_write;
+    bool write_wants_read;
+    uint8_t failure; /* enum tls_failure */
+    bool greeted;    /* the handshake is over (OpenSSL forgets that when it fails) */
     bool failed;
     char why[TLS_WHY_BYTES];
 };
@@ -121,6 +141,15 @@ static enum err load_identity(SSL_CTX *s, const char *cert_file, const char *key
     return ERR_OK;
 }
 
+static struct tls_ctx *new_ctx(void)
+{
+    struct tls_ctx *c = calloc(1, sizeof *c);
+
+    BUG_ON(!c);
+    c->refs = 1;
+    return c;
+}
+
 enum err tls_client_new(const struct tls_client_options *o, struct tls_ctx **out,
                         char why[TLS_WHY_BYTES])
 {
@@ -136,19 +165,179 @@ enum err tls_client_new(const struct tls_client_options *o, struct tls_ctx **out
         return e;
     }
     SSL_CTX_set_verify(s, SSL_VERIFY_PEER, NULL);
-    struct tls_ctx *c = malloc(sizeof *c);
-    BUG_ON(!c);
-    c->ssl_ctx = s;
+    struct tls_ctx *c = new_ctx();
+    c->ssl_ctx[c->n++] = s;
     *out = c;
     return ERR_OK;
 }
 
+struct tls_ctx *tls_ctx_ref(struct tls_ctx *c)
+{
+    c->refs++;
+    return c;
+}
+
 void tls_ctx_free(struct tls_ctx *c)
 {
-    if (!c)
+    if (!c || --c->refs)
         return;
-    SSL_CTX_free(c->ssl_ctx);
+    for (size_t i = 0; i < c->n; i++)
+        SSL_CTX_free(c->ssl_ctx[i]);
     free(c);
+}
+
+/* --- contexts of servers ---------------------------------------------------------------------- */
+
+static bool is_for(SSL_CTX *s, const char *name)
+{
+    X509 *x = SSL_CTX_get0_certificate(s);
+
+    return X509_check_host(x, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
+}
+
+/* The name that a client asks for decides which certificate it gets; one that nobody has is not
+ * refused, because the client is who compares names. */
+static int on_server_name(SSL *ssl, int *alert, void *arg)
+{
+    const struct tls_ctx *c = arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    (void)alert;
+    for (size_t i = 0; name && i < c->n; i++) {
+        if (!is_for(c->ssl_ctx[i], name))
+            continue;
+        if (i > 0 && !SSL_set_SSL_CTX(ssl, c->ssl_ctx[i]))
+            return SSL_TLSEXT_ERR_ALERT_FATAL;
+        break;
+    }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* Ours, the best first. A client that speaks none of them is told so (RFC 7301 3.2): it would not
+ * understand us. */
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                   const unsigned char *in, unsigned in_len, void *arg)
+{
+    const struct tls_ctx *c = arg;
+    unsigned char *chosen;
+
+    (void)ssl;
+    if (SSL_select_next_proto(&chosen, out_len, c->alpn, c->alpn_len, in, in_len) !=
+        OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void set_alpn(struct tls_ctx *c, const char *names)
+{
+    struct slice rest = slice_str(names), one;
+
+    while (slice_split(&rest, ',', &one)) {
+        BUG_ON(one.len > 255 || c->alpn_len + 1 + one.len > sizeof c->alpn);
+        c->alpn[c->alpn_len++] = (unsigned char)one.len;
+        memcpy(c->alpn + c->alpn_len, one.ptr, one.len);
+        c->alpn_len += (unsigned)one.len;
+    }
+}
+
+static enum err expect_clients(SSL_CTX *s, const struct tls_server_options *o,
+                               char why[TLS_WHY_BYTES])
+{
+    int mode = o->client_auth == TLS_CLIENT_REQUIRED
+                   ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                   : SSL_VERIFY_PEER;
+
+    if (o->client_auth == TLS_CLIENT_NONE)
+        return ERR_OK;
+    enum err e = load_trust(s, o->client_ca, why);
+    if (e != ERR_OK)
+        return e;
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(o->client_ca);
+    if (!names)
+        return bad_file("CA file", o->client_ca, why);
+    SSL_CTX_set_client_CA_list(s, names);
+    SSL_CTX_set_verify(s, mode, NULL);
+    return ERR_OK;
+}
+
+static SSL_CTX *new_server_ssl_ctx(struct tls_ctx *c, const struct tls_server_options *o)
+{
+    static const unsigned char id[] = "crier";
+    SSL_CTX *s = new_ssl_ctx(TLS_server_method());
+
+    BUG_ON(SSL_CTX_set_cipher_list(s, CIPHERS_1_2) != 1);
+    if (SSL_CTX_set1_groups_list(s, GROUPS_3_5) != 1)
+        BUG_ON(SSL_CTX_set1_groups_list(s, GROUPS) != 1);
+    /* Without it OpenSSL refuses tickets of clients that have shown a certificate. */
+    BUG_ON(SSL_CTX_set_session_id_context(s, id, sizeof id - 1) != 1);
+#ifdef SSL_OP_ENABLE_KTLS
+    if (o->kernel)
+        SSL_CTX_set_options(s, SSL_OP_ENABLE_KTLS);
+#else
+    (void)o;
+#endif
+    if (c->alpn_len)
+        SSL_CTX_set_alpn_select_cb(s, on_alpn, c);
+    return s;
+}
+
+static enum err add_pair(struct tls_ctx *c, const struct tls_server_options *o, struct slice cert,
+                         struct slice key, char why[TLS_WHY_BYTES])
+{
+    if (c->n == TLS_PAIRS_MAX) {
+        snprintf(why, TLS_WHY_BYTES, "more than %d certificates", TLS_PAIRS_MAX);
+        return ERR_SYNTAX;
+    }
+    SSL_CTX *s = c->ssl_ctx[c->n++] = new_server_ssl_ctx(c, o);
+    char *cert_file = slice_dup(slice_trim(cert)), *key_file = slice_dup(slice_trim(key));
+    enum err e = load_identity(s, cert_file, key_file, why);
+
+    free(cert_file);
+    free(key_file);
+    return e == ERR_OK ? expect_clients(s, o, why) : e;
+}
+
+static enum err add_pairs(struct tls_ctx *c, const struct tls_server_options *o,
+                          char why[TLS_WHY_BYTES])
+{
+    struct slice certs = slice_str(o->cert_files), keys = slice_str(o->key_files), cert, key;
+
+    for (;;) {
+        bool has_cert = slice_split(&certs, ',', &cert), has_key = slice_split(&keys, ',', &key);
+        if (has_cert != has_key) {
+            snprintf(why, TLS_WHY_BYTES,
+                     "there are more %s than %s; one key belongs to each "
+                     "certificate, in the same order",
+                     has_cert ? "certificates" : "keys", has_cert ? "keys" : "certificates");
+            return ERR_SYNTAX;
+        }
+        if (!has_cert)
+            return ERR_OK;
+        enum err e = add_pair(c, o, cert, key, why);
+        if (e != ERR_OK)
+            return e;
+    }
+}
+
+enum err tls_server_new(const struct tls_server_options *o, struct tls_ctx **out,
+                        char why[TLS_WHY_BYTES])
+{
+    struct tls_ctx *c = new_ctx();
+
+    ERR_clear_error();
+    if (o->alpn)
+        set_alpn(c, o->alpn);
+    enum err e = add_pairs(c, o, why);
+    ERR_clear_error();
+    if (e != ERR_OK) {
+        tls_ctx_free(c);
+        return e;
+    }
+    SSL_CTX_set_tlsext_servername_callback(c->ssl_ctx[0], on_server_name);
+    SSL_CTX_set_tlsext_servername_arg(c->ssl_ctx[0], c);
+    *out = c;
+    return ERR_OK;
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
@@ -186,10 +375,21 @@ static bool expect_name(SSL *ssl, const char *wanted)
     return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
+static struct tls *new_session(struct tls_ctx *c, SSL *ssl)
+{
+    struct tls *t = calloc(1, sizeof *t);
+
+    BUG_ON(!t);
+    t->ssl = ssl;
+    t->ctx = tls_ctx_ref(c);
+    t->record_bytes = RECORD_BYTES;
+    return t;
+}
+
 enum err tls_open(struct tls_ctx *c, int fd, const char *name, struct tls **out)
 {
     ERR_clear_error();
-    SSL *ssl = SSL_new(c->ssl_ctx);
+    SSL *ssl = SSL_new(c->ssl_ctx[0]);
 
     if (!ssl || SSL_set_fd(ssl, fd) != 1 || !expect_name(ssl, name)) {
         SSL_free(ssl);
@@ -197,35 +397,80 @@ enum err tls_open(struct tls_ctx *c, int fd, const char *name, struct tls **out)
         return ERR_NOMEM;
     }
     SSL_set_connect_state(ssl);
-    struct tls *t = calloc(1, sizeof *t);
-    BUG_ON(!t);
-    t->ssl = ssl;
-    *out = t;
+    *out = new_session(c, ssl);
     return ERR_OK;
+}
+
+enum err tls_accept(struct tls_ctx *c, int fd, struct tls **out)
+{
+    ERR_clear_error();
+    SSL *ssl = SSL_new(c->ssl_ctx[0]);
+
+    if (!ssl || SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        ERR_clear_error();
+        return ERR_NOMEM;
+    }
+    SSL_set_accept_state(ssl);
+    *out = new_session(c, ssl);
+    return ERR_OK;
+}
+
+void tls_finish(struct tls *t)
+{
+    ERR_clear_error();
+    /* With a record half sent, OpenSSL would put the alert behind it, and wait. */
+    if (!t->failed && t->greeted && !t->sealed)
+        (void)SSL_shutdown(t->ssl);
+    ERR_clear_error();
 }
 
 void tls_close(struct tls *t)
 {
-    ERR_clear_error();
-    if (!t->failed && t->greeted)
-        (void)SSL_shutdown(t->ssl);
-    ERR_clear_error();
+    tls_finish(t);
     SSL_free(t->ssl);
+    tls_ctx_free(t->ctx);
     free(t);
 }
 
-static enum err broken(struct tls *t, enum err e, const char *why)
+static enum err broken(struct tls *t, enum err e, enum tls_failure failure, const char *why)
 {
     t->failed = true;
+    t->failure = (uint8_t)failure;
     snprintf(t->why, sizeof t->why, "%s", why);
     return e;
 }
 
 static enum err ended(struct tls *t)
 {
-    return broken(t, ERR_CLOSED,
+    return broken(t, ERR_CLOSED, TLS_FAIL_CLOSED,
                   t->greeted ? "closed the connection"
                              : "closed the connection during the TLS handshake");
+}
+
+static enum tls_failure failure_of(int reason)
+{
+    switch (reason) {
+    case SSL_R_WRONG_VERSION_NUMBER:
+    case SSL_R_HTTP_REQUEST:
+    case SSL_R_HTTPS_PROXY_REQUEST:
+        return TLS_FAIL_NOT_TLS;
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_VERSION_TOO_LOW:
+        return TLS_FAIL_VERSION;
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_NO_SUITABLE_KEY_SHARE:
+    case SSL_R_NO_SHARED_GROUPS:
+    case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+    case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+    case SSL_R_NO_APPLICATION_PROTOCOL:
+        return TLS_FAIL_NEGOTIATION;
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+    case SSL_R_CERTIFICATE_VERIFY_FAILED:
+        return TLS_FAIL_CERTIFICATE;
+    default: /* alerts of the peer are numbered from there on */
+        return reason >= SSL_AD_REASON_OFFSET ? TLS_FAIL_REFUSED : TLS_FAIL_OTHER;
+    }
 }
 
 /* The cause is queued first; then come troubles with telling the peer. */
@@ -234,14 +479,15 @@ static enum err protocol_error(struct tls *t)
     long verdict = SSL_get_verify_result(t->ssl);
     unsigned long cause = ERR_peek_error();
     int reason = ERR_GET_LIB(cause) == ERR_LIB_SSL ? ERR_GET_REASON(cause) : 0;
+    enum tls_failure failure = failure_of(reason);
 
     if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         return ended(t);
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && verdict != X509_V_OK)
-        return broken(t, ERR_IO, X509_verify_cert_error_string(verdict));
+        return broken(t, ERR_IO, failure, X509_verify_cert_error_string(verdict));
     if (reason == SSL_R_WRONG_VERSION_NUMBER)
-        return broken(t, ERR_IO, "does not speak TLS (wrong version number)");
-    return broken(t, ERR_IO, error_text(cause));
+        return broken(t, ERR_IO, failure, "does not speak TLS (wrong version number)");
+    return broken(t, ERR_IO, failure, error_text(cause));
 }
 
 /* What SSL_do_handshake, SSL_read_ex and SSL_write_ex have answered. */
@@ -259,16 +505,26 @@ static enum err result(struct tls *t, int rc, int saved_errno)
         return ERR_AGAIN;
     case SSL_ERROR_ZERO_RETURN:
         e = ended(t);
-        t->failed = false; /* our own close_notify may still go */
+        t->failed = false; /* we may still write, and say our own close_notify */
         return e;
     case SSL_ERROR_SYSCALL:
-        e = saved_errno ? broken(t, ERR_IO, strerror(saved_errno)) : ended(t);
+        e = saved_errno ? broken(t, ERR_IO, TLS_FAIL_CLOSED, strerror(saved_errno)) : ended(t);
         break;
     default:
         e = protocol_error(t);
     }
     ERR_clear_error();
     return e;
+}
+
+/* A client may ask for small records (RFC 6066 4). */
+static void know_record_size(struct tls *t)
+{
+    const SSL_SESSION *session = SSL_get_session(t->ssl);
+    uint8_t code = session ? SSL_SESSION_get_max_fragment_length(session) : 0;
+
+    if (code >= TLSEXT_max_fragment_length_512 && code <= TLSEXT_max_fragment_length_4096)
+        t->record_bytes = (uint16_t)(256u << code);
 }
 
 enum err tls_handshake(struct tls *t)
@@ -279,6 +535,8 @@ enum err tls_handshake(struct tls *t)
     errno = 0;
     int rc = SSL_do_handshake(t->ssl);
     t->greeted = rc == 1;
+    if (t->greeted)
+        know_record_size(t);
     return result(t, rc, errno);
 }
 
@@ -289,17 +547,57 @@ enum err tls_read(struct tls *t, void *out, size_t max, size_t *n)
     ERR_clear_error();
     errno = 0;
     int rc = SSL_read_ex(t->ssl, out, max, n);
-    return result(t, rc, errno);
+    enum err e = result(t, rc, errno);
+    t->read_wants_write = e == ERR_AGAIN && t->wants_write;
+    return e;
+}
+
+/* At most one record, so that what OpenSSL has sealed is always all that it was given. */
+static enum err write_record(struct tls *t, const void *data, size_t len, size_t *n)
+{
+    ERR_clear_error();
+    errno = 0;
+    int rc = SSL_write_ex(t->ssl, data, len, n);
+    enum err e = result(t, rc, errno);
+    t->write_wants_read = e == ERR_AGAIN && !t->wants_write;
+    t->sealed = e == ERR_AGAIN ? len : 0;
+    return e;
+}
+
+/* OpenSSL wants to be called with the same length and does not look at the bytes again. */
+static enum err send_committed(struct tls *t)
+{
+    static const char unread[RECORD_BYTES];
+    size_t n;
+    enum err e = write_record(t, unread, t->sealed, &n);
+
+    t->committed = e == ERR_AGAIN;
+    return e;
 }
 
 enum err tls_write(struct tls *t, const void *data, size_t len, size_t *n)
 {
+    *n = 0;
     if (t->failed)
         return ERR_IO;
-    ERR_clear_error();
-    errno = 0;
-    int rc = SSL_write_ex(t->ssl, data, len, n);
-    return result(t, rc, errno);
+    if (t->committed) {
+        enum err e = send_committed(t);
+        if (e != ERR_OK)
+            return e;
+    }
+    if (len == 0)
+        return ERR_OK;
+    if (t->sealed)
+        len = t->sealed;
+    return write_record(t, data, len < t->record_bytes ? len : t->record_bytes, n);
+}
+
+size_t tls_commit(struct tls *t)
+{
+    size_t n = t->committed ? 0 : t->sealed;
+
+    t->committed = t->sealed > 0;
+    return n;
 }
 
 bool tls_wants_write(const struct tls *t)
@@ -307,7 +605,71 @@ bool tls_wants_write(const struct tls *t)
     return t->wants_write;
 }
 
+bool tls_read_wants_write(const struct tls *t)
+{
+    return t->read_wants_write;
+}
+
+bool tls_write_wants_read(const struct tls *t)
+{
+    return t->write_wants_read;
+}
+
+bool tls_has_more(const struct tls *t)
+{
+    return SSL_pending(t->ssl) > 0;
+}
+
+/* --- what is known of a session --------------------------------------------------------------- */
+
 const char *tls_why(const struct tls *t)
 {
     return t->why;
+}
+
+enum tls_failure tls_failure(const struct tls *t)
+{
+    return (enum tls_failure)t->failure;
+}
+
+const char *tls_version(const struct tls *t)
+{
+    return SSL_get_version(t->ssl);
+}
+
+const char *tls_cipher(const struct tls *t)
+{
+    return SSL_get_cipher_name(t->ssl);
+}
+
+struct slice tls_alpn(const struct tls *t)
+{
+    const unsigned char *name;
+    unsigned len;
+
+    SSL_get0_alpn_selected(t->ssl, &name, &len);
+    return slice_of((const char *)name, len);
+}
+
+bool tls_is_resumed(const struct tls *t)
+{
+    return SSL_session_reused(t->ssl);
+}
+
+bool tls_is_in_kernel(const struct tls *t)
+{
+    return BIO_get_ktls_send(SSL_get_wbio(t->ssl));
+}
+
+void tls_client_subject(const struct tls *t, char out[TLS_SUBJECT_BYTES])
+{
+    X509 *x = SSL_get0_peer_certificate(t->ssl);
+    BIO *text = x ? BIO_new(BIO_s_mem()) : NULL;
+    int n = 0;
+
+    if (text && X509_NAME_print_ex(text, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0)
+        n = BIO_read(text, out, TLS_SUBJECT_BYTES - 1);
+    out[n > 0 ? n : 0] = '\0';
+    BIO_free(text);
+    ERR_clear_error();
 }

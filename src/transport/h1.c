@@ -290,7 +290,7 @@ static void begin_stream(struct h1_exchange *x, int fd, const struct http_respon
 {
     struct session *s;
     struct buf b;
-    if (stream_open(h1_of(x)->streams, fd, st->dialect, false, &s)) {
+    if (stream_open(h1_of(x)->streams, (struct conduit){.fd = fd}, st->dialect, false, &s)) {
         st->cancel(st);
         return;
     }
@@ -339,7 +339,8 @@ static void on_upgraded(void *cls, struct MHD_Connection *conn, void *req_cls, c
     int fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
     if (fd >= 0)
         (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
-    if (fd < 0 || stream_open(h1_of(x)->streams, fd, st->dialect, true, &s)) {
+    if (fd < 0 ||
+        stream_open(h1_of(x)->streams, (struct conduit){.fd = fd}, st->dialect, true, &s)) {
         metrics_inc(M_ACCEPT_FAILED);
         st->cancel(st);
     } else {

@@ -1,8 +1,8 @@
-/* stream.c - a session on a socket of its own (see stream.h).
+/* stream.c - a session on a connection of its own (see stream.h).
  *
- * Reading is level-triggered, one recv per turn and connection, so a talkative client takes its
- * turn like everyone. A session whose commands pile up in the bus is not read until half are
- * answered.
+ * Reading is level-triggered, one read per turn and connection (a read takes a TLS record whole),
+ * so a talkative client takes its turn like everyone. A session whose commands pile up in the bus
+ * is not read until half are answered.
  *
  * The end: what is queued is written, then FIN, then the peer's FIN is awaited for a moment,
  * because closing with unread input would reset the connection and destroy the last bytes we sent.
@@ -13,13 +13,10 @@
 
 #include "crier/metrics.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #define IOV_MAX_PER_WRITE 128
 #define BYTES_PER_WRITE (256 * 1024)
@@ -28,8 +25,9 @@ struct stream {
     struct session s;
     struct io_watch w;
     struct stream_set *set;
+    struct tls *tls; /* owned; NULL in clear */
     bool websocket;
-    bool blocked; /* the kernel said EAGAIN: waiting for EPOLLOUT */
+    bool blocked; /* a write said ERR_AGAIN: waiting for EPOLLOUT */
     bool no_wait; /* a protocol error: FIN follows the Close at once */
     bool fin_sent;
 };
@@ -49,10 +47,21 @@ static struct ws *ws_of(struct stream *st)
     return &container_of(st, struct ws_stream, st)->ws;
 }
 
+/* The descriptor is in the watch already. */
+static struct conduit conduit_of(const struct stream *st)
+{
+    return (struct conduit){.fd = st->w.fd, .tls = st->tls};
+}
+
+static bool wants_reading(const struct stream *st)
+{
+    return st->s.state != SESSION_OPEN || session_wants_reading(&st->s);
+}
+
 static void watch_again(struct stream *st)
 {
-    bool reading = st->s.state != SESSION_OPEN || session_wants_reading(&st->s);
-    uint32_t events = (reading ? (uint32_t)EPOLLIN : 0) | (st->blocked ? (uint32_t)EPOLLOUT : 0);
+    struct conduit c = conduit_of(st);
+    uint32_t events = conduit_events(&c, wants_reading(st), st->blocked);
     if (!events)
         events = EPOLLET; /* still hears of a reset, once */
     loop_rewatch(st->set->loop, &st->w, events);
@@ -64,8 +73,9 @@ static void send_fin(struct stream *st)
 {
     if (st->fin_sent)
         return;
+    struct conduit c = conduit_of(st);
     st->fin_sent = true;
-    shutdown(st->w.fd, SHUT_WR);
+    conduit_finish(&c);
     session_timer(&st->s, STREAM_LINGER_MS);
 }
 
@@ -78,35 +88,29 @@ static void all_written(struct stream *st)
         session_timer(&st->s, STREAM_WS_CLOSE_MS); /* for the peer's half of the handshake */
 }
 
-static ssize_t write_some(struct stream *st, size_t *wanted)
+/* Writes a batch; true when all of it is on its way. What TLS has sealed and could not send is no
+ * longer the outbox's, which may drop the rest of what waits there. */
+static bool write_batch(struct stream *st, size_t *wanted)
 {
     struct iovec iov[IOV_MAX_PER_WRITE];
     int n = session_iov(&st->s, iov, IOV_MAX_PER_WRITE, BYTES_PER_WRITE);
     *wanted = 0;
     for (int i = 0; i < n; i++)
         *wanted += iov[i].iov_len;
-    if (!n)
-        return 0;
-    struct msghdr m = {.msg_iov = iov, .msg_iovlen = (size_t)n};
-    ssize_t r;
-    do /* one part is the rule, and send has less to copy and check */
-        r = n == 1 ? send(st->w.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-                   : sendmsg(st->w.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (r < 0 && errno == EINTR);
-    return r;
-}
-
-/* Writes a batch; true when the kernel took all of it. */
-static bool write_batch(struct stream *st, size_t *wanted)
-{
-    ssize_t r = write_some(st, wanted);
-    if (r < 0 && errno != EAGAIN) {
+    if (!n && !st->tls)
+        return true;
+    struct conduit c = conduit_of(st);
+    size_t done;
+    enum err e = conduit_write(&c, iov, n, &done);
+    if (e && e != ERR_AGAIN) {
         session_cut(&st->s);
         return false;
     }
-    if (r > 0)
-        session_advance(&st->s, (size_t)r);
-    if (r >= 0 && (size_t)r == *wanted)
+    bool all = !e && done == *wanted;
+    done += conduit_commit(&c);
+    if (done)
+        session_advance(&st->s, done);
+    if (all)
         return true;
     st->blocked = true;
     watch_again(st);
@@ -151,15 +155,19 @@ void stream_input(struct session *s, struct slice bytes)
 static void on_readable(struct stream *st)
 {
     struct session *s = &st->s;
-    ssize_t r = recv(st->w.fd, st->set->read_buffer, STREAM_READ_BYTES, MSG_DONTWAIT);
-    if (r == 0 || (r < 0 && errno != EAGAIN && errno != EINTR)) {
+    struct conduit c = conduit_of(st);
+    size_t n;
+    enum err e = conduit_read(&c, st->set->read_buffer, STREAM_READ_BYTES, &n);
+    if (e == ERR_AGAIN) {
+        watch_again(st); /* TLS may have to write first */
+        return;
+    }
+    if (e) {
         session_gone(s);
         return;
     }
-    if (r < 0)
-        return;
     session_heard(s);
-    stream_input(s, slice_of(st->set->read_buffer, (size_t)r));
+    stream_input(s, slice_of(st->set->read_buffer, n));
     if (s->state != SESSION_CLOSED)
         watch_again(st);
 }
@@ -167,7 +175,9 @@ static void on_readable(struct stream *st)
 static void on_ready(struct io_watch *w, uint32_t events)
 {
     struct stream *st = container_of(w, struct stream, w);
-    if (events & EPOLLOUT) {
+    struct conduit c = conduit_of(st);
+    events = conduit_ready(&c, events);
+    if (st->blocked && (events & EPOLLOUT)) {
         st->blocked = false;
         watch_again(st);
         session_mark_dirty(&st->s);
@@ -188,8 +198,9 @@ static void on_free(struct session *s)
 {
     struct stream *st = stream_of(s);
     struct stream_set *set = st->set;
+    struct conduit c = conduit_of(st);
     loop_unwatch(set->loop, &st->w);
-    close(st->w.fd);
+    conduit_close(&c);
     metrics_dec(M_CONNECTIONS);
     (*set->connections)--;
     trimmer_note(&set->trimmer);
@@ -217,20 +228,21 @@ static void set_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
 }
 
-enum err stream_open(struct stream_set *set, int fd, const struct dialect *d, bool websocket,
-                     struct session **out)
+enum err stream_open(struct stream_set *set, struct conduit c, const struct dialect *d,
+                     bool websocket, struct session **out)
 {
     struct stream *st = pool_try_new(websocket ? &set->ws : &set->sse);
     if (!st) {
-        close(fd);
+        conduit_close(&c);
         return ERR_NOMEM;
     }
     st->set = set;
     st->websocket = websocket;
-    st->w = (struct io_watch){.fd = fd, .ready = on_ready};
-    set_options(fd);
+    st->w = (struct io_watch){.fd = c.fd, .ready = on_ready};
+    st->tls = c.tls;
+    set_options(c.fd);
     if (loop_watch(set->loop, &st->w, EPOLLIN)) {
-        close(fd);
+        conduit_close(&c);
         pool_free(websocket ? &set->ws : &set->sse, st);
         return ERR_NOMEM;
     }
