@@ -2,12 +2,14 @@
  *
  * Connections are spread over small daemons, because resuming one makes libmicrohttpd walk all that
  * are suspended in its daemon. A request that becomes a stream is detached: its socket moves to a
- * stream (stream.h) and libmicrohttpd closes a dummy in its place. Worker thread only.
+ * stream (stream.h) and libmicrohttpd closes a dummy in its place. Over TLS there is a relay
+ * (relay.h) before libmicrohttpd, which is dissolved then. Worker thread only.
  */
 #ifndef CRIER_H1_H
 #define CRIER_H1_H
 
 #include "crier/http.h"
+#include "crier/relay.h"
 #include "crier/sock.h"
 #include "crier/stream.h"
 
@@ -19,11 +21,13 @@
 struct h1;
 
 enum err h1_new(struct loop *l, struct http_server *server, struct stream_set *streams,
-                uint64_t request_timeout_ms, struct h1 **out) MUST_CHECK;
+                struct relay_set *relays, uint64_t request_timeout_ms, struct h1 **out) MUST_CHECK;
 /* Ends everything, requests that wait for an answer too. */
 void h1_free(struct h1 *h);
 /* Takes the descriptor (closed on failure). */
 void h1_add_connection(struct h1 *h, int fd, const struct sock_addr *peer);
+/* The same with the clear end of a relay, which is counted among the connections there. */
+void h1_add_relayed(struct h1 *h, int fd, const struct sock_addr *peer);
 /* Requests that have not been answered yet. */
 size_t h1_pending(const struct h1 *h);
 

@@ -2,9 +2,11 @@
  * stops everything in reverse.
  *
  * start: options -> bus -> workers -> listeners. stop: not ready -> listeners -> clients -> workers
- * -> bus. The main thread only waits for signals; a second one ends the process at once.
+ * -> bus. The main thread only waits for signals; a second one ends the process at once. SIGHUP
+ * reads the certificates again.
  */
 #include "commands.h"
+#include "serve_tls.h"
 #include "worker.h"
 
 #include "crier/clock.h"
@@ -38,11 +40,12 @@ struct server {
     struct http_shared shared;
     struct redis_target *redis; /* NULL: the bus is in memory */
     struct tls_ctx *redis_tls;  /* NULL: nothing there uses TLS */
+    struct tls_ctx *tls;        /* of our own port; NULL: it has none */
     struct bus *bus;
     struct loop *bus_loop; /* of its own thread; NULL when a worker hosts the bus */
     pthread_t bus_thread;
     size_t n_addrs;
-    struct sock_addr addr[FRONT_LISTENERS_MAX];
+    struct sock_addr addr[FRONT_ADDRS_MAX];
     size_t n_workers;
     struct worker *worker[WORKERS_MAX];
 };
@@ -77,7 +80,7 @@ static bool resolve_hosts(struct server *s)
         char *host = slice_dup(slice_trim(one));
         size_t n = 0;
         enum err e = sock_resolve(host, s->config.port, s->addr + s->n_addrs,
-                                  FRONT_LISTENERS_MAX - s->n_addrs, &n);
+                                  FRONT_ADDRS_MAX - s->n_addrs, &n);
         free(host);
         if (e)
             return false;
@@ -251,6 +254,7 @@ static enum err start_workers(struct server *s)
                                  .h2 = &s->h2_options,
                                  .request_timeout_ms = s->config.request_timeout_ms,
                                  .drain_ms = s->config.drain_ms,
+                                 .tls = s->tls,
                                  .shared = &s->shared};
     for (size_t i = 0; i < s->n_workers; i++) {
         enum err e = worker_new(&opt, s->bus, s->n_workers == 1, &s->worker[i]);
@@ -260,37 +264,64 @@ static enum err start_workers(struct server *s)
     return ERR_OK;
 }
 
-static int listen_all(struct server *s)
+static int listen_on(struct server *s, struct sock_addr *addr, bool tls)
 {
-    for (size_t a = 0; a < s->n_addrs; a++) {
-        char text[SOCK_ADDR_TEXT_BYTES];
-        if (s->config.port == 0 && a > 0) { /* the port the kernel chose for the first address */
-            s->addr[a].v4.sin_port = s->addr[0].v4.sin_port; /* same place in sockaddr_in6 */
-        }
-        sock_addr_text(&s->addr[a], text);
-        if (s->config.port && sock_is_taken(&s->addr[a]))
-            return fail(text, "another program listens there already; choose another --port");
-        for (size_t i = 0; i < s->n_workers; i++) {
-            int fd;
-            if (sock_listen(&s->addr[a], BACKLOG, &fd))
-                return fail(text, strerror(errno));
-            if (worker_listen(s->worker[i], fd))
-                return fail(text, "cannot watch the listening socket");
-        }
+    char text[SOCK_ADDR_TEXT_BYTES];
+    sock_addr_text(addr, text);
+    if ((tls || s->config.port) && sock_is_taken(addr))
+        return fail(text, tls ? "another program listens there already; choose another --tls-port"
+                              : "another program listens there already; choose another --port");
+    for (size_t i = 0; i < s->n_workers; i++) {
+        int fd;
+        if (sock_listen(addr, BACKLOG, &fd))
+            return fail(text, strerror(errno));
+        if (worker_listen(s->worker[i], fd, tls))
+            return fail(text, "cannot watch the listening socket");
     }
     return EXIT_DONE;
 }
 
+static struct sock_addr tls_addr(const struct server *s, size_t i)
+{
+    struct sock_addr addr = s->addr[i];
+    addr.v4.sin_port = htons(s->config.tls_port);
+    return addr;
+}
+
+static int listen_all(struct server *s)
+{
+    int code = EXIT_DONE;
+    for (size_t i = 0; i < s->n_addrs && !code; i++) {
+        if (s->config.port == 0 && i > 0) /* the port the kernel chose for the first address */
+            s->addr[i].v4.sin_port = s->addr[0].v4.sin_port; /* same place in sockaddr_in6 */
+        code = listen_on(s, &s->addr[i], false);
+    }
+    for (size_t i = 0; i < s->n_addrs && s->tls && !code; i++) {
+        struct sock_addr addr = tls_addr(s, i);
+        code = listen_on(s, &addr, true);
+    }
+    return code;
+}
+
+static void say_listening_on(const struct server *s, const struct sock_addr *addr,
+                             const char *scheme)
+{
+    char host[SOCK_ADDR_TEXT_BYTES], url[SOCK_ADDR_TEXT_BYTES];
+    sock_addr_text(addr, url);
+    snprintf(host, sizeof(host), "%s", url);
+    char *colon = strrchr(host, ':');
+    *colon = '\0';
+    log_info("listening", "host=%s port=%s workers=%zu version=%s url=%s://%s/", host, colon + 1,
+             s->n_workers, CRIER_VERSION, scheme, url);
+}
+
 static void say_listening(const struct server *s)
 {
-    for (size_t a = 0; a < s->n_addrs; a++) {
-        char host[SOCK_ADDR_TEXT_BYTES], url[SOCK_ADDR_TEXT_BYTES];
-        sock_addr_text(&s->addr[a], url);
-        snprintf(host, sizeof(host), "%s", url);
-        char *colon = strrchr(host, ':');
-        *colon = '\0';
-        log_info("listening", "host=%s port=%s workers=%zu version=%s url=http://%s/", host,
-                 colon + 1, s->n_workers, CRIER_VERSION, url);
+    for (size_t i = 0; i < s->n_addrs; i++)
+        say_listening_on(s, &s->addr[i], "http");
+    for (size_t i = 0; i < s->n_addrs && s->tls; i++) {
+        struct sock_addr addr = tls_addr(s, i);
+        say_listening_on(s, &addr, "https");
     }
 }
 
@@ -312,15 +343,37 @@ static void on_second_interrupt(int sig)
     _exit(EXIT_FAILED);
 }
 
-static void wait_for_signal(const sigset_t *set)
+/* Nobody is dropped: sessions keep the certificate they began with. Files that are no good leave
+ * the old ones in force. */
+static void reload_tls(struct server *s)
+{
+    char why[TLS_WHY_BYTES];
+    struct tls_ctx *fresh;
+    if (serve_tls_load(&s->config, &fresh, why)) {
+        metrics_inc(M_TLS_RELOADS_FAILED);
+        log_error("tls_reload_failed", "reason=%s consequence=\"the old certificates stay\"",
+                  log_quote(slice_str(why)));
+        return;
+    }
+    for (size_t i = 0; i < s->n_workers; i++)
+        worker_set_tls(s->worker[i], fresh);
+    tls_ctx_free(s->tls);
+    s->tls = fresh;
+    metrics_inc(M_TLS_RELOADS);
+    log_info("tls_reloaded", "cert=%s", log_quote(slice_str(s->config.tls_cert)));
+}
+
+static void wait_for_signal(struct server *s, const sigset_t *set)
 {
     int sig = 0;
-    while (sigwait(set, &sig))
-        ;
+    while (sigwait(set, &sig) || sig == SIGHUP)
+        if (sig == SIGHUP)
+            reload_tls(s);
     log_info("stopping", "signal=%s", sig == SIGINT ? "SIGINT" : "SIGTERM");
     /* Ctrl-C twice is a person who does not want to wait; supervisors may repeat SIGTERM. */
     signal(SIGINT, on_second_interrupt);
     signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, set, NULL);
 }
 
@@ -350,6 +403,8 @@ static int serve(struct server *s)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    if (s->tls)
+        sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads: they inherit it */
     signal(SIGPIPE, SIG_IGN);
     raise_descriptors(s);
@@ -366,9 +421,18 @@ static int serve(struct server *s)
     if (start_threads(s))
         return fail("start", "no more threads can be made");
     say_listening(s);
-    wait_for_signal(&set);
+    wait_for_signal(s, &set);
     stop(s);
     return EXIT_DONE;
+}
+
+static int configure_tls(struct server *s)
+{
+    char why[TLS_WHY_BYTES];
+    if (!s->config.tls_port || !serve_tls_load(&s->config, &s->tls, why))
+        return EXIT_DONE;
+    fprintf(stderr, "crier: TLS: %s\n", why);
+    return EXIT_USAGE;
 }
 
 static int configure(struct server *s, int argc, char **argv)
@@ -394,12 +458,14 @@ static int configure(struct server *s, int argc, char **argv)
             s->config.host);
         return EXIT_USAGE;
     }
-    return configure_redis(s);
+    int code = configure_tls(s);
+    return code ? code : configure_redis(s);
 }
 
 static void release(struct server *s)
 {
     tls_ctx_free(s->redis_tls);
+    tls_ctx_free(s->tls);
     redis_target_free(s->redis);
     config_release(&s->config);
 }

@@ -23,6 +23,7 @@ struct worker {
     struct hub *hub;
     struct http_server server;
     struct stream_set *streams;
+    struct relay_set *relays;
     struct h1 *h1;
     struct h2 *h2;
     struct front *front;
@@ -65,19 +66,17 @@ static void on_drain_tick(struct timer *t)
     bool late = loop_now_ms(w->loop) >= w->drain_until_ms;
     w->slice_left = w->drain_slice;
     hub_each_session(w->hub, late ? cut_off : send_away, w);
-    if (late ||
-        (hub_session_count(w->hub) == 0 && h1_pending(w->h1) == 0 && h2_pending(w->h2) == 0))
+    if (late || (hub_session_count(w->hub) == 0 && h1_pending(w->h1) == 0 &&
+                 h2_pending(w->h2) == 0 && relay_pending(w->relays) == 0))
         loop_stop(w->loop);
     else
         timer_set(loop_timers(w->loop), t, DRAIN_TICK_MS);
 }
 
-static void on_drain_letter(struct mailbox *mb, struct mail *m)
+static void drain(struct worker *w)
 {
-    struct worker *w = mb->owner;
     size_t n = hub_session_count(w->hub);
     uint64_t spread_ms = w->opt.drain_ms * DRAIN_SPREAD_PERCENT / 100;
-    (void)m;
     if (spread_ms > n / DRAIN_CLIENTS_PER_MS)
         spread_ms = n / DRAIN_CLIENTS_PER_MS;
     w->drain_slice = n * DRAIN_TICK_MS / (spread_ms + 1) + 1;
@@ -86,6 +85,40 @@ static void on_drain_letter(struct mailbox *mb, struct mail *m)
     h2_drain(w->h2);
     log_info("draining", "clients=%zu spread_ms=%llu", n, (unsigned long long)spread_ms);
     timer_set(loop_timers(w->loop), &w->drain_tick, 0);
+}
+
+/* --- letters --- */
+
+/* New certificates, for one worker. */
+struct tls_letter {
+    struct mail mail;
+    struct tls_ctx *ctx; /* counted */
+};
+
+static void on_letter(struct mailbox *mb, struct mail *m)
+{
+    struct worker *w = mb->owner;
+    if (m == &w->drain_letter) {
+        drain(w);
+        return;
+    }
+    struct tls_letter *l = container_of(m, struct tls_letter, mail);
+    front_set_tls(w->front, l->ctx);
+    tls_ctx_free(l->ctx);
+    free(l);
+}
+
+void worker_drain(struct worker *w)
+{
+    mailbox_post(&w->control, &w->drain_letter);
+}
+
+void worker_set_tls(struct worker *w, struct tls_ctx *c)
+{
+    struct tls_letter *l = calloc(1, sizeof(*l));
+    BUG_ON(!l);
+    l->ctx = tls_ctx_ref(c);
+    mailbox_post(&w->control, &l->mail);
 }
 
 /* --- life --- */
@@ -119,12 +152,16 @@ static enum err assemble(struct worker *w, struct bus *bus)
     loop_add_hook(w->loop, &w->flush);
     w->server = (struct http_server){
         .hub = w->hub, .shared = o->shared, .settle = w->hosts_bus ? settle : NULL};
-    e = h1_new(w->loop, &w->server, w->streams, o->request_timeout_ms, &w->h1);
+    e = relay_set_new(w->loop, &o->shared->connections, o->request_timeout_ms, &w->relays);
+    if (!e)
+        e = h1_new(w->loop, &w->server, w->streams, w->relays, o->request_timeout_ms, &w->h1);
     if (!e)
         e = h2_new(w->loop, &w->server, w->streams, o->h2, &w->h2);
     if (!e)
-        e = front_new(w->loop, w->h1, w->h2, &o->shared->connections, o->request_timeout_ms,
-                      &w->front);
+        e = front_new(w->loop, w->h1, w->h2, w->relays, &o->shared->connections,
+                      o->request_timeout_ms, &w->front);
+    if (!e && o->tls)
+        front_set_tls(w->front, o->tls);
     return e;
 }
 
@@ -137,7 +174,7 @@ enum err worker_new(const struct worker_options *opt, struct bus *bus, bool host
     w->opt = *opt;
     w->bus = bus;
     w->hosts_bus = host_bus;
-    mailbox_init(&w->control, on_drain_letter, w);
+    mailbox_init(&w->control, on_letter, w);
     timer_init(&w->drain_tick, on_drain_tick);
     enum err e = assemble(w, bus);
     if (e) {
@@ -148,18 +185,19 @@ enum err worker_new(const struct worker_options *opt, struct bus *bus, bool host
     return ERR_OK;
 }
 
-enum err worker_listen(struct worker *w, int fd)
+enum err worker_listen(struct worker *w, int fd, bool tls)
 {
-    return front_listen(w->front, fd);
+    return front_listen(w->front, fd, tls);
 }
 
 /* On the worker's own thread, because everything it ends belongs to it. */
 static void end_everything(struct worker *w)
 {
     hub_each_session(w->hub, cut_off, w);
-    front_free(w->front);
+    front_end(w->front);
     h1_free(w->h1);
     h2_free(w->h2);
+    relay_set_end(w->relays);
     /* Streams are freed, and answers to what was asked of the bus are taken home. */
     loop_turn(w->loop, 0);
 }
@@ -178,11 +216,6 @@ enum err worker_start(struct worker *w)
         return ERR_NOMEM;
     w->started = true;
     return ERR_OK;
-}
-
-void worker_drain(struct worker *w)
-{
-    mailbox_post(&w->control, &w->drain_letter);
 }
 
 void worker_join(struct worker *w)
@@ -205,6 +238,8 @@ void worker_free(struct worker *w)
     if (w->hosts_bus)
         bus_detach(w->bus);
     hub_free(w->hub);
+    front_free(w->front);
+    relay_set_free(w->relays);
     stream_set_free(w->streams);
     loop_free(w->loop);
     free(w);

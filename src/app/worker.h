@@ -14,6 +14,7 @@ struct worker_options {
     const struct h2_options *h2;   /* borrowed */
     uint64_t request_timeout_ms;
     uint64_t drain_ms;
+    struct tls_ctx *tls;        /* borrowed; NULL: no TLS */
     struct http_shared *shared; /* borrowed */
 };
 
@@ -23,10 +24,12 @@ struct worker;
 enum err worker_new(const struct worker_options *opt, struct bus *bus, bool host_bus,
                     struct worker **out) MUST_CHECK;
 /* Takes a listening descriptor; before worker_start. */
-enum err worker_listen(struct worker *w, int fd) MUST_CHECK;
+enum err worker_listen(struct worker *w, int fd, bool tls) MUST_CHECK;
 enum err worker_start(struct worker *w) MUST_CHECK;
 /* Any thread: stop accepting, send everyone away within the drain time, then end. */
 void worker_drain(struct worker *w);
+/* Any thread: handshakes that begin from here on are with these certificates; counted by it. */
+void worker_set_tls(struct worker *w, struct tls_ctx *c);
 /* Waits for the end of the thread. */
 void worker_join(struct worker *w);
 void worker_free(struct worker *w);

@@ -64,6 +64,18 @@ static const struct option options[] = {
      "bytes a client may send on an HTTP/2 stream before they are read"},
     {"h2-ping", KIND_DURATION, FIELD(h2_ping_ms), "30s", 100, HOUR, NULL, NULL,
      "silence after which an HTTP/2 connection is pinged"},
+    {"tls-port", KIND_PORT, FIELD(tls_port), "0", 0, 65535, NULL, NULL,
+     "TCP port for https and wss, beside --port; 0 = none"},
+    {"tls-cert", KIND_TEXT, FIELD(tls_cert), "", 0, 0, NULL, NULL,
+     "files (PEM) with certificates, comma separated; a client gets the one for its host"},
+    {"tls-key", KIND_TEXT, FIELD(tls_key), "", 0, 0, NULL, NULL,
+     "files (PEM) with their keys, in the same order"},
+    {"tls-client-ca", KIND_TEXT, FIELD(tls_client_ca), "", 0, 0, NULL, NULL,
+     "file (PEM) with who may sign certificates of clients"},
+    {"tls-client-auth", KIND_TEXT, FIELD(tls_client_auth), "none", 0, 0, option_check_client_auth,
+     NULL, "certificates of clients: none, optional or required"},
+    {"tls-kernel", KIND_BOOL, FIELD(tls_kernel), "no", 0, 0, NULL, NULL,
+     "let the kernel encrypt, where it can"},
     {"redis", KIND_TEXT, FIELD(redis), "", 0, 0, NULL, "REDIS_URL",
      "the Redis that instances share, like redis://HOST; none = this process alone"},
     {"redis-prefix", KIND_TEXT, FIELD(redis_prefix), "crier:", 0, 0, option_check_redis_prefix,
@@ -245,10 +257,10 @@ static enum err apply_platform_env(struct config *c, char **envp, struct config_
 
 /* Kubernetes sets CRIER_PORT=tcp://10.0.0.1:8080, CRIER_SERVICE_HOST, CRIER_PORT_8080_TCP_ADDR ...
  * in every container beside a service that is called "crier", and CRIER_REDIS_PORT=... beside its
- * "crier-redis". */
+ * "crier-redis" or "crier-tls". */
 static bool is_kubernetes_link(struct slice name, struct slice value)
 {
-    static const char *const services[] = {ENV_PREFIX, ENV_PREFIX "REDIS_"};
+    static const char *const services[] = {ENV_PREFIX, ENV_PREFIX "TLS_", ENV_PREFIX "REDIS_"};
     bool is_address =
         slice_starts_with(value, SLICE("tcp://")) || slice_starts_with(value, SLICE("udp://"));
     for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
@@ -354,6 +366,39 @@ static enum err check_redis(const struct config *c, struct config_error *err)
     return ERR_OK;
 }
 
+static enum err check_tls(const struct config *c, struct config_error *err)
+{
+    bool required = strcmp(c->tls_client_auth, "none") != 0;
+    if (!c->tls_port && (c->tls_cert[0] || c->tls_key[0] || c->tls_client_ca[0] || required))
+        return option_fail(err, ERR_RANGE,
+                           "%s is given without tls-port: nobody would be served with it; expected "
+                           "--tls-port PORT too",
+                           c->tls_cert[0]        ? "tls-cert"
+                           : c->tls_key[0]       ? "tls-key"
+                           : c->tls_client_ca[0] ? "tls-client-ca"
+                                                 : "tls-client-auth");
+    if (!c->tls_port)
+        return ERR_OK;
+    if (c->tls_port == c->port)
+        return option_fail(err, ERR_RANGE,
+                           "tls-port and port are both %u; expected two different ports", c->port);
+    if (!c->tls_cert[0] || !c->tls_key[0])
+        return option_fail(err, ERR_RANGE,
+                           "tls-port is given without %s; expected --tls-cert FILE and --tls-key "
+                           "FILE (PEM)",
+                           c->tls_cert[0] ? "tls-key" : "tls-cert");
+    if (required && !c->tls_client_ca[0])
+        return option_fail(err, ERR_RANGE,
+                           "tls-client-auth is %s without tls-client-ca; expected a file (PEM) "
+                           "with who may sign certificates of clients",
+                           c->tls_client_auth);
+    if (!required && c->tls_client_ca[0])
+        return option_fail(err, ERR_RANGE,
+                           "tls-client-ca is given while tls-client-auth is none; expected "
+                           "--tls-client-auth optional or required");
+    return ERR_OK;
+}
+
 static enum err check_contradictions(const struct config *c, struct config_error *err)
 {
     if (c->outbox_bytes < c->max_message_bytes)
@@ -362,7 +407,8 @@ static enum err check_contradictions(const struct config *c, struct config_error
                            "): the largest message could not be delivered to anyone; raise "
                            "--outbox-bytes or lower --max-message",
                            c->outbox_bytes, c->max_message_bytes);
-    return check_redis(c, err);
+    enum err e = check_tls(c, err);
+    return e ? e : check_redis(c, err);
 }
 
 enum err config_load(struct config *c, int argc, char **argv, char **envp, struct config_error *err)

@@ -45,6 +45,14 @@ enum err option_check_log_level(struct slice value, const char **expected)
     return log_level_parse(value, &level);
 }
 
+enum err option_check_client_auth(struct slice value, const char **expected)
+{
+    *expected = "none, optional or required";
+    bool known = slice_eq(value, SLICE("none")) || slice_eq(value, SLICE("optional")) ||
+                 slice_eq(value, SLICE("required"));
+    return known ? ERR_OK : ERR_SYNTAX;
+}
+
 enum err option_check_host(struct slice value, const char **expected)
 {
     *expected = "host names or IP addresses, comma separated, without port";

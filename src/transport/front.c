@@ -8,48 +8,15 @@
  * When descriptors run out, accepting pauses for a moment instead of spinning on a readable
  * listener; the kernel's backlog holds the callers meanwhile.
  */
-#include "crier/front.h"
+#include "front_internal.h"
 
-#include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
-#include "crier/pool.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-struct listener {
-    struct io_watch w;
-    struct front *front;
-};
-
-/* Accepted, has not sent a whole head yet; or was refused and is being said goodbye to. */
-struct newcomer {
-    struct io_watch w;
-    struct timer deadline;
-    struct list node;
-    struct front *front;
-    struct sock_addr peer;
-    bool refused;
-    size_t dropped; /* bytes a refused one sent on */
-    struct loop_corpse corpse;
-};
-
-struct front {
-    struct loop *loop;
-    struct h1 *h1;
-    struct h2 *h2;
-    _Atomic int64_t *connections;
-    uint64_t head_ms;
-    struct timer resume;
-    struct list newcomers;
-    struct pool pool;
-    size_t n_listeners;
-    struct listener listener[FRONT_LISTENERS_MAX];
-    char head[HEAD_MAX_BYTES];
-};
 
 static void count_closed(struct front *f)
 {
@@ -63,10 +30,17 @@ static void free_newcomer(struct loop_corpse *c)
     pool_free(&n->front->pool, n);
 }
 
-/* No longer ours; the descriptor is the caller's. */
-static void let_go(struct newcomer *n)
+/* The descriptor is in the watch already. */
+struct conduit front_conduit(const struct newcomer *n)
+{
+    return (struct conduit){.fd = n->w.fd, .tls = n->tls};
+}
+
+void front_let_go(struct newcomer *n)
 {
     struct front *f = n->front;
+    n->gone = true;
+    front_tls_left(n);
     loop_unwatch(f->loop, &n->w);
     timer_cancel(loop_timers(f->loop), &n->deadline);
     list_remove(&n->node);
@@ -74,18 +48,21 @@ static void let_go(struct newcomer *n)
     loop_free_later(f->loop, &n->corpse);
 }
 
-static void turn_out(struct newcomer *n)
+void front_turn_out(struct newcomer *n)
 {
-    let_go(n);
-    close(n->w.fd);
+    struct conduit c = front_conduit(n);
+    front_let_go(n);
+    conduit_close(&c);
     count_closed(n->front);
 }
 
-/* Answers, and waits a moment for the peer's FIN: closing with unread input would reset the
- * connection before the answer is read. */
-static void refuse(struct newcomer *n, int status, const char *why)
+/* Closing with unread input would reset the connection before the answer is read: that is why it
+ * waits for the peer's FIN. */
+void front_refuse(struct newcomer *n, int status, const char *why)
 {
+    struct conduit c = front_conduit(n);
     struct buf body, all;
+    size_t done;
     metrics_inc(M_BAD_AMBIGUOUS);
     buf_init(&body, 4096);
     buf_init(&all, 8192);
@@ -94,12 +71,13 @@ static void refuse(struct newcomer *n, int status, const char *why)
                http_status_text(status));
     buf_printf(&all, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.len);
     buf_append(&all, buf_slice(&body));
+    struct iovec iov = {all.data, all.len};
     /* The first bytes on a new connection always find room in the kernel. */
-    (void)send(n->w.fd, all.data, all.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    shutdown(n->w.fd, SHUT_WR);
+    (void)!conduit_write(&c, &iov, 1, &done);
+    conduit_finish(&c);
     buf_release(&body);
     buf_release(&all);
-    n->refused = true;
+    n->phase = REFUSED;
     timer_set(loop_timers(n->front->loop), &n->deadline, FRONT_LINGER_MS);
 }
 
@@ -115,7 +93,7 @@ static bool drain_refused(struct newcomer *n)
     }
     if (r < 0 && errno == EAGAIN)
         return true;
-    turn_out(n);
+    front_turn_out(n);
     return false;
 }
 
@@ -123,7 +101,7 @@ static void hand_on(struct newcomer *n, bool http2)
 {
     struct front *f = n->front;
     struct sock_addr peer = n->peer;
-    let_go(n);
+    front_let_go(n);
     if (http2)
         h2_add_connection(f->h2, (struct conduit){.fd = n->w.fd}, &peer);
     else
@@ -140,7 +118,7 @@ static bool look(struct newcomer *n)
     if (r < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
     if (r <= 0) {
-        turn_out(n);
+        front_turn_out(n);
         return false;
     }
     enum head_verdict v = head_check(slice_of(f->head, (size_t)r), &status, &why);
@@ -152,7 +130,7 @@ static bool look(struct newcomer *n)
         hand_on(n, v == HEAD_HTTP2);
         return false;
     default:
-        refuse(n, status, why);
+        front_refuse(n, status, why);
         return drain_refused(n);
     }
 }
@@ -160,21 +138,29 @@ static bool look(struct newcomer *n)
 static void on_bytes(struct io_watch *w, uint32_t events)
 {
     struct newcomer *n = container_of(w, struct newcomer, w);
-    if (n->refused)
+    if (n->phase == REFUSED)
         (void)drain_refused(n);
+    else if (n->over_tls)
+        front_tls_ready(n);
     else if (events & (EPOLLERR | EPOLLHUP))
-        turn_out(n);
-    else if (look(n) && !n->refused && (events & EPOLLRDHUP))
-        turn_out(n); /* it left with the head unfinished */
+        front_turn_out(n);
+    else if (look(n) && n->phase != REFUSED && (events & EPOLLRDHUP))
+        front_turn_out(n); /* it left with the head unfinished */
 }
 
 static void on_deadline(struct timer *t)
 {
-    turn_out(container_of(t, struct newcomer, deadline));
+    struct newcomer *n = container_of(t, struct newcomer, deadline);
+    struct front *f = n->front;
+    if (n->over_tls)
+        front_tls_late(n);
+    front_turn_out(n);
+    front_tls_next(f);
 }
 
-static void welcome(struct front *f, int fd, const struct sock_addr *peer)
+static void welcome(struct listener *l, int fd, const struct sock_addr *peer)
 {
+    struct front *f = l->front;
     struct newcomer *n = pool_try_new(&f->pool);
     if (!n)
         goto fail;
@@ -182,14 +168,20 @@ static void welcome(struct front *f, int fd, const struct sock_addr *peer)
     n->peer = *peer;
     n->w = (struct io_watch){.fd = fd, .ready = on_bytes};
     timer_init(&n->deadline, on_deadline);
+    n->over_tls = l->tls;
+    buf_init(&n->head, HEAD_MAX_BYTES);
+    list_init(&n->turn);
     list_init(&n->node);
     list_push_back(&f->newcomers, &n->node);
     timer_set(loop_timers(f->loop), &n->deadline, f->head_ms);
-    /* The request often comes with the connection, which then needs no watch of its own. */
-    if (!look(n) || !loop_watch(f->loop, &n->w, EPOLLIN | EPOLLRDHUP | EPOLLET))
+    /* The request often comes with the connection, which then needs no watch of its own. (Under
+     * TLS there is always more to wait for.) */
+    if (!l->tls && !look(n))
+        return;
+    if (!loop_watch(f->loop, &n->w, l->tls ? EPOLLIN : EPOLLIN | EPOLLRDHUP | EPOLLET))
         return;
     metrics_inc(M_ACCEPT_FAILED);
-    turn_out(n);
+    front_turn_out(n);
     return;
 fail:
     metrics_inc(M_ACCEPT_FAILED);
@@ -220,7 +212,8 @@ static void on_resume(struct timer *t)
 
 static void on_incoming(struct io_watch *w, uint32_t events)
 {
-    struct front *f = container_of(w, struct listener, w)->front;
+    struct listener *l = container_of(w, struct listener, w);
+    struct front *f = l->front;
     struct sock_addr peer;
     int fd;
     (void)events;
@@ -237,12 +230,12 @@ static void on_incoming(struct io_watch *w, uint32_t events)
         metrics_inc(M_CONNECTIONS);
         metrics_inc(M_CONNECTIONS_TOTAL);
         (*f->connections)++;
-        welcome(f, fd, &peer);
+        welcome(l, fd, &peer);
     }
 }
 
-enum err front_new(struct loop *l, struct h1 *h1, struct h2 *h2, _Atomic int64_t *connections,
-                   uint64_t head_ms, struct front **out)
+enum err front_new(struct loop *l, struct h1 *h1, struct h2 *h2, struct relay_set *relays,
+                   _Atomic int64_t *connections, uint64_t head_ms, struct front **out)
 {
     struct front *f = calloc(1, sizeof(*f));
     if (!f)
@@ -250,21 +243,31 @@ enum err front_new(struct loop *l, struct h1 *h1, struct h2 *h2, _Atomic int64_t
     f->loop = l;
     f->h1 = h1;
     f->h2 = h2;
+    f->relays = relays;
     f->connections = connections;
     f->head_ms = head_ms;
     timer_init(&f->resume, on_resume);
     list_init(&f->newcomers);
+    list_init(&f->waiting);
     pool_init(&f->pool, sizeof(struct newcomer));
     *out = f;
     return ERR_OK;
 }
 
-enum err front_listen(struct front *f, int fd)
+void front_set_tls(struct front *f, struct tls_ctx *c)
+{
+    tls_ctx_free(f->tls);
+    f->tls = tls_ctx_ref(c);
+}
+
+enum err front_listen(struct front *f, int fd, bool tls)
 {
     if (f->n_listeners == FRONT_LISTENERS_MAX)
         return ERR_LIMIT;
     struct listener *l = &f->listener[f->n_listeners++];
+    BUG_ON(tls && !f->tls);
     l->front = f;
+    l->tls = tls;
     l->w = (struct io_watch){.fd = fd, .ready = on_incoming};
     return loop_watch(f->loop, &l->w, EPOLLIN);
 }
@@ -281,21 +284,19 @@ void front_close_listeners(struct front *f)
     }
 }
 
+void front_end(struct front *f)
+{
+    front_close_listeners(f);
+    while (!list_is_empty(&f->newcomers))
+        front_turn_out(container_of(f->newcomers.next, struct newcomer, node));
+}
+
 void front_free(struct front *f)
 {
-    struct list *n;
     if (!f)
         return;
-    front_close_listeners(f);
-    while ((n = f->newcomers.next) != &f->newcomers) {
-        struct newcomer *c = container_of(n, struct newcomer, node);
-        loop_unwatch(f->loop, &c->w);
-        timer_cancel(loop_timers(f->loop), &c->deadline);
-        list_remove(&c->node);
-        close(c->w.fd);
-        count_closed(f);
-        pool_free(&f->pool, c);
-    }
+    BUG_ON(!list_is_empty(&f->newcomers));
+    tls_ctx_free(f->tls);
     pool_release(&f->pool);
     free(f);
 }

@@ -13,6 +13,9 @@
  * resumed to be closed. libmicrohttpd shuts down and closes the dummy; nothing of it remains. The
  * response header is ours then. A WebSocket goes through libmicrohttpd's own upgrade instead,
  * because only that gives us the bytes a client sent along with its request.
+ *
+ * Over TLS the socket is the clear end of a relay. That is closed like any other, and the stream
+ * goes on with what the relay hands out: the TLS session and the bytes that were on their way.
  */
 #include "crier/h1.h"
 
@@ -41,7 +44,7 @@ struct h1_daemon {
     struct io_watch w;
     struct timer timer;  /* libmicrohttpd's own deadlines */
     unsigned n;          /* connections inside */
-    unsigned moved;      /* of those, the ones that are only being closed after a detach */
+    unsigned moved;      /* of those, the ones that are counted elsewhere: streams, relays */
     struct list resumed; /* in h1->resumed: has connections that were resumed */
 };
 
@@ -49,6 +52,7 @@ struct h1 {
     struct loop *loop;
     struct http_server *server;
     struct stream_set *streams;
+    struct relay_set *relays;
     unsigned request_timeout_s;
     int dummy; /* put in the place of detached sockets */
     size_t pending;
@@ -285,16 +289,64 @@ static int connection_fd(const struct h1_exchange *x)
     return MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
-static void begin_stream(struct h1_exchange *x, int fd, const struct http_response *head,
-                         struct http_stream *st)
+/* Bytes that were on their way through a relay when it was dissolved. */
+struct in_transit {
+    struct buf unread, unsent;
+};
+
+static void in_transit_init(struct in_transit *t)
+{
+    buf_init(&t->unread, RELAY_IN_TRANSIT_BYTES);
+    buf_init(&t->unsent, RELAY_IN_TRANSIT_BYTES);
+}
+
+static void in_transit_release(struct in_transit *t)
+{
+    buf_release(&t->unread);
+    buf_release(&t->unsent);
+}
+
+/* The connection under libmicrohttpd's descriptor, which it goes on to close. ERR_NOMEM: out of
+ * descriptors. */
+static enum err take_connection(struct h1_exchange *x, int fd, struct conduit *c,
+                                struct in_transit *t)
+{
+    if (relay_dissolve(h1_of(x)->relays, fd, c, &t->unread, &t->unsent))
+        return ERR_OK;
+    *c = (struct conduit){.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+    if (c->fd < 0)
+        return ERR_NOMEM;
+    x->daemon->moved++;
+    return ERR_OK;
+}
+
+/* NULL: the stream could not be made, its route has been told. */
+static struct session *open_session(struct h1_exchange *x, struct conduit c,
+                                    const struct in_transit *t, struct http_stream *st,
+                                    bool websocket)
 {
     struct session *s;
-    struct buf b;
-    if (stream_open(h1_of(x)->streams, (struct conduit){.fd = fd}, st->dialect, false, &s)) {
+    if (stream_open(h1_of(x)->streams, c, st->dialect, websocket, &s)) {
+        metrics_inc(M_ACCEPT_FAILED);
+        metrics_dec(M_CONNECTIONS);
+        h1_of(x)->server->shared->connections--;
         st->cancel(st);
-        return;
+        return NULL;
     }
-    x->daemon->moved++;
+    if (t->unread.failed || t->unsent.failed)
+        session_cut(s);
+    if (t->unsent.len)
+        session_push(s, buf_slice(&t->unsent), SLICE_NONE);
+    return s;
+}
+
+static void begin_stream(struct h1_exchange *x, struct conduit c, const struct in_transit *t,
+                         const struct http_response *head, struct http_stream *st)
+{
+    struct buf b;
+    struct session *s = open_session(x, c, t, st, false);
+    if (!s)
+        return;
     buf_init(&b, 64 * 1024);
     h1_stream_head(&b, head);
     session_push(s, buf_slice(&b), SLICE_NONE);
@@ -307,19 +359,25 @@ static void detach_stream(struct http_exchange *ex, const struct http_response *
 {
     struct h1_exchange *x = x_of(ex);
     int fd = connection_fd(x);
+    struct in_transit t;
+    struct conduit c;
     BUG_ON(!x->in_handler);
-    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    x->phase = own < 0 ? ENDED : DETACHED;
-    if (own < 0) { /* out of descriptors: the client reconnects */
+    in_transit_init(&t);
+    x->phase = ENDED;
+    if (take_connection(x, fd, &c, &t)) { /* the client reconnects */
         metrics_inc(M_ACCEPT_FAILED);
         st->cancel(st);
-        return;
+    } else if (c.tls) {
+        begin_stream(x, c, &t, head, st);
+    } else {
+        x->phase = DETACHED;
+        MHD_suspend_connection(x->conn);
+        BUG_ON(dup2(h1_of(x)->dummy, fd) < 0);
+        begin_stream(x, c, &t, head, st);
+        MHD_resume_connection(x->conn);
+        run_later(x->daemon);
     }
-    MHD_suspend_connection(x->conn);
-    BUG_ON(dup2(h1_of(x)->dummy, fd) < 0);
-    begin_stream(x, own, head, st);
-    MHD_resume_connection(x->conn);
-    run_later(x->daemon);
+    in_transit_release(&t);
 }
 
 static enum http_upgrade get_upgrade(const struct http_exchange *ex)
@@ -332,22 +390,23 @@ static void on_upgraded(void *cls, struct MHD_Connection *conn, void *req_cls, c
 {
     struct h1_exchange *x = cls;
     struct http_stream *st = x->upgrading;
+    struct in_transit t;
+    struct conduit c;
     struct session *s;
     (void)conn;
     (void)req_cls;
     x->upgrading = NULL;
-    int fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0)
-        (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
-    if (fd < 0 ||
-        stream_open(h1_of(x)->streams, (struct conduit){.fd = fd}, st->dialect, true, &s)) {
+    in_transit_init(&t);
+    if (take_connection(x, sock, &c, &t)) {
         metrics_inc(M_ACCEPT_FAILED);
         st->cancel(st);
-    } else {
-        x->daemon->moved++;
+    } else if ((s = open_session(x, c, &t, st, true))) {
+        (void)fcntl(c.fd, F_SETFL, O_RDWR | O_NONBLOCK);
         st->open(st, s);
         stream_input(s, slice_of(extra, extra_len));
+        stream_input(s, buf_slice(&t.unread));
     }
+    in_transit_release(&t);
     /* Closes libmicrohttpd's descriptor without shutting the connection down. */
     (void)MHD_upgrade_action(urh, MHD_UPGRADE_ACTION_CLOSE);
     run_later(x->daemon);
@@ -545,10 +604,11 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
                           enum MHD_ConnectionNotificationCode what)
 {
     struct h1_daemon *d = cls;
-    (void)conn;
     (void)socket_cls;
     if (what != MHD_CONNECTION_NOTIFY_CLOSED)
         return;
+    relay_forget(d->h1->relays,
+                 MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     d->n--;
     trimmer_note(&d->h1->streams->trimmer);
     if (d->moved) { /* one that lives on as a stream, and is counted there */
@@ -636,26 +696,41 @@ static struct h1_daemon *daemon_with_room(struct h1 *h)
     return daemon_new(h);
 }
 
-void h1_add_connection(struct h1 *h, int fd, const struct sock_addr *peer)
+/* False: the descriptor is closed. */
+static bool add(struct h1 *h, int fd, const struct sock_addr *peer, bool counted_elsewhere)
 {
     struct h1_daemon *d = daemon_with_room(h);
     if (!d) {
-        metrics_inc(M_ACCEPT_FAILED);
-        metrics_dec(M_CONNECTIONS);
-        h->server->shared->connections--;
         close(fd);
-        return;
+        return false;
     }
     d->n++;
+    d->moved += counted_elsewhere;
     if (MHD_add_connection(d->mhd, fd, &peer->any, peer->len) != MHD_YES) {
         /* It has closed the descriptor, and told nobody. */
         d->n--;
-        metrics_inc(M_ACCEPT_FAILED);
-        metrics_dec(M_CONNECTIONS);
-        h->server->shared->connections--;
-        return;
+        d->moved -= counted_elsewhere;
+        return false;
     }
     run_later(d);
+    return true;
+}
+
+void h1_add_connection(struct h1 *h, int fd, const struct sock_addr *peer)
+{
+    if (add(h, fd, peer, false))
+        return;
+    metrics_inc(M_ACCEPT_FAILED);
+    metrics_dec(M_CONNECTIONS);
+    h->server->shared->connections--;
+}
+
+void h1_add_relayed(struct h1 *h, int fd, const struct sock_addr *peer)
+{
+    if (add(h, fd, peer, true))
+        return;
+    relay_forget(h->relays, fd);
+    metrics_inc(M_ACCEPT_FAILED);
 }
 
 size_t h1_pending(const struct h1 *h)
@@ -664,7 +739,7 @@ size_t h1_pending(const struct h1 *h)
 }
 
 enum err h1_new(struct loop *l, struct http_server *server, struct stream_set *streams,
-                uint64_t request_timeout_ms, struct h1 **out)
+                struct relay_set *relays, uint64_t request_timeout_ms, struct h1 **out)
 {
     struct h1 *h = calloc(1, sizeof(*h));
     int pair[2];
@@ -679,6 +754,7 @@ enum err h1_new(struct loop *l, struct http_server *server, struct stream_set *s
     h->loop = l;
     h->server = server;
     h->streams = streams;
+    h->relays = relays;
     h->request_timeout_s = (unsigned)((request_timeout_ms + 999) / 1000);
     list_init(&h->daemons);
     list_init(&h->suspended);

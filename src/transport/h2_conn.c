@@ -282,12 +282,13 @@ static void on_readable(struct h2_conn *c)
 static void on_ready(struct io_watch *w, uint32_t events)
 {
     struct h2_conn *c = container_of(w, struct h2_conn, w);
-    if (events & EPOLLOUT) {
+    uint32_t ready = conduit_ready(&c->io, events);
+    if (ready & EPOLLOUT) {
         c->blocked = false;
         watch_again(c);
         h2_conn_touch(c);
     }
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+    if ((ready & EPOLLIN) || (events & (EPOLLHUP | EPOLLERR)))
         on_readable(c);
 }
 
