@@ -34,6 +34,10 @@ SIM := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/sim/sim_*.c)))
 LOAD := $(patsubst tests/load/%.c,%,$(sort $(wildcard tests/load/load_*.c)))
 LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
+# Run again with all clients over TLS; these are about what a client sees of its own connection.
+NET_TLS := $(patsubst %,net/%.test.js,api chat cors delivery errors hostile http-strict overload \
+             poll publish resume shutdown slow sse workers ws ws-frames ws-raw)
+TLS_FLAGS := --tls-port 8443 --tls-cert build/tls/cert.pem --tls-key build/tls/key.pem
 FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])
 
 all: $(BUILD)/crier ## build crier (FLAVOR=release|debug|asan|ubsan|tsan)
@@ -76,10 +80,11 @@ $(BUILD)/need: tests/tools/need
 	@tests/tools/need check build
 	@mkdir -p $(@D) && touch $@
 
-run: ## install what is missing, build, serve the demo on http://localhost:8080 (REDIS=1: over Redis)
-	@tests/tools/need install build $(if $(REDIS),redis)
+run: ## build, serve the demo on http://localhost:8080 (REDIS=1: over Redis; TLS=1: https on 8443 too)
+	@tests/tools/need install build $(if $(REDIS),redis) $(if $(TLS),tls)
 	@$(MAKE) --no-print-directory -s all
-	@exec $(if $(REDIS),tests/tools/with_redis) $(BUILD)/crier serve
+	@$(if $(TLS),tests/tools/local_certificate build/tls)
+	@exec $(if $(REDIS),tests/tools/with_redis) $(BUILD)/crier serve $(if $(TLS),$(TLS_FLAGS))
 
 test: ## install what is missing, build, run all tests
 	@tests/tools/need install build unit net
@@ -98,9 +103,17 @@ unit: $(UNIT) ## run tests/unit
 sim: $(SIM) ## run tests/sim
 	$(run_programs)
 
-net: $(BUILD)/crier tests/node_modules/.package-lock.json ## run tests/net against the binary
+net: net_clear net_tls ## run tests/net against the binary, in clear and over TLS
+
+net_clear: $(BUILD)/crier tests/node_modules/.package-lock.json
 	@cd tests && CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} \
 	node --test --test-reporter=spec $(NET)
+
+net_tls: $(BUILD)/crier tests/node_modules/.package-lock.json
+	@tests/tools/local_certificate build/tls
+	@cd tests && CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} \
+	CRIER_TEST_TLS=$(abspath build/tls) NODE_EXTRA_CA_CERTS=$(abspath build/tls/cert.pem) \
+	node --test --test-reporter=spec $(NET_TLS)
 
 # npm writes this file last.
 tests/node_modules/.package-lock.json: tests/package-lock.json
@@ -147,4 +160,5 @@ help: ## this list
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d)
 .DELETE_ON_ERROR:
-.PHONY: all run test unit sim net load $(LOAD) conformance lint format install uninstall clean help FORCE
+.PHONY: all run test unit sim net net_clear net_tls load $(LOAD) conformance lint format install uninstall clean \
+	help FORCE

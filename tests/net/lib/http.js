@@ -1,11 +1,14 @@
 // http.js - one request, one connection, everything of the answer.
 
 import http from 'node:http';
+import https from 'node:https';
+import { isSecure } from './dial.js';
 import { guard, until } from './wait.js';
 
 export function request(server, path, { method = 'GET', headers = {}, body, agent = false, signal } = {}) {
   const answer = new Promise((resolve, reject) => {
-    const req = http.request({ host: '127.0.0.1', port: server.port, path, method, headers, agent, signal }, (res) => {
+    const { request: ask } = isSecure(server.port) ? https : http;
+    const req = ask({ host: '127.0.0.1', port: server.port, path, method, headers, agent, signal }, (res) => {
       const chunks = [];
       res.on('data', (c) => chunks.push(c));
       res.on('error', reject);

@@ -1,7 +1,7 @@
 // http1.js - one kept connection, one request at a time, as little work as can be: for tests in
 // which hundreds of clients ask again and again. What is not an answer of known length fails.
 
-import net from 'node:net';
+import { dial } from './dial.js';
 
 const CRLF2 = Buffer.from('\r\n\r\n');
 
@@ -26,7 +26,7 @@ export class Http1 {
   }
 
   open() {
-    this.socket = net.connect({ port: this.server.port, host: '127.0.0.1', noDelay: true });
+    this.socket = dial(this.server.port, { noDelay: true });
     this.bytes = [];
     this.length = 0;
     this.head = null;

@@ -1,13 +1,13 @@
 // raw.js - exact bytes over one socket.
 
-import net from 'node:net';
+import { dial } from './dial.js';
 import { atEnd, guard } from './wait.js';
 
 export class Raw {
   static async connect(port, options = {}) {
-    const socket = net.connect({ port, host: '127.0.0.1', ...options });
+    const socket = dial(port, options);
     const raw = new Raw(socket);
-    await guard(new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)), 'a connection');
+    await guard(new Promise((resolve, reject) => socket.once('dialled', resolve).once('error', reject)), 'a connection');
     return raw;
   }
 

@@ -5,7 +5,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { resolve } from 'node:path';
+import { tlsEverywhere, useTls } from './dial.js';
 import { get } from './http.js';
+import { freePort } from './process.js';
 import { atEnd, GUARD_MS, guard, until } from './wait.js';
 
 const TESTS = fileURLToPath(new URL('../..', import.meta.url));
@@ -50,17 +52,25 @@ export class Server {
       () => `the server listens; it said:\n${this.stderr}`,
     );
     assert.notEqual(line, 'gone', `the server ended at once: ${JSON.stringify(this.exited)}\n${this.stderr}`);
-    this.port = Number(line.port);
-    this.host = `127.0.0.1:${this.port}`;
-    this.origin = `http://${this.host}`;
+    this.plainPort = Number(line.port);
+    this.talk(this.plainPort);
     return this;
+  }
+
+  // Where the tests' clients go from here on.
+  talk(port, tls = false) {
+    this.port = port;
+    this.scheme = tls ? 'https' : 'http';
+    this.host = `127.0.0.1:${port}`;
+    this.origin = `${this.scheme}://${this.host}`;
+    useTls(port, tls);
   }
 
   url(path) {
     return this.origin + path;
   }
   wsUrl(path) {
-    return `ws://${this.host}${path}`;
+    return `${this.scheme === 'https' ? 'wss' : 'ws'}://${this.host}${path}`;
   }
 
   async stats() {
@@ -108,13 +118,18 @@ export function spawnCrier(args, env = {}, bin = BIN) {
   return spawn(bin, args, { env: cleanEnv(env), stdio: ['pipe', 'pipe', 'pipe'], cwd: '/' });
 }
 
-// `t` is a test context: the server ends with the test.
-export async function startServer(t, flags = [], { port = 0, env = {}, bin = BIN } = {}) {
+// `t` is a test context: the server ends with the test. `tls`: the tests' clients go to its TLS port
+// (by default when CRIER_TEST_TLS is set); `port` is the one they go to.
+export async function startServer(t, flags = [], { port = 0, env = {}, bin = BIN, tls = tlsEverywhere } = {}) {
   const host = flags.includes('--host') ? [] : ['--host', '127.0.0.1'];
   const drain = flags.includes('--drain') ? [] : ['--drain', '2s'];
-  const server = new Server(spawnCrier(['serve', '--port', String(port), ...host, ...drain, ...flags], env, bin));
+  const tlsPort = tls && (port || (await freePort()));
+  const secure = tls ? ['--tls-port', String(tlsPort), '--tls-cert', tls.cert, '--tls-key', tls.key] : [];
+  const server = new Server(spawnCrier(['serve', '--port', String(tls ? 0 : port), ...host, ...drain, ...secure, ...flags], env, bin));
   atEnd(t, () => server.stop());
-  return server.listening();
+  await server.listening();
+  if (tls) server.talk(tlsPort, true);
+  return server;
 }
 
 // A command of the binary: everything it wrote, and how it ended.

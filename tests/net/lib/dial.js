@@ -1,0 +1,33 @@
+// dial.js - connections to servers of these tests, in clear or over TLS as the port wants.
+//
+// CRIER_TEST_TLS names a folder with cert.pem and key.pem (tests/tools/local_certificate makes it):
+// every server then has a TLS port and its clients use that, so that the same tests run twice.
+// NODE_EXTRA_CA_CERTS must name the same certificate, which makes all of Node trust it.
+
+import net from 'node:net';
+import { join } from 'node:path';
+import tls from 'node:tls';
+
+const dir = process.env.CRIER_TEST_TLS;
+
+// {cert, key}: files of every server; null: in clear.
+export const tlsEverywhere = dir ? { cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem') } : null;
+
+const secure = new Set(); // ports that speak TLS
+
+export function useTls(port, on = true) {
+  if (on) secure.add(port);
+  else secure.delete(port);
+}
+
+export function isSecure(port) {
+  return secure.has(port);
+}
+
+// A socket that says 'dialled' when it can be used: under TLS after the handshake.
+export function dial(port, options = {}) {
+  const to = { port, host: '127.0.0.1', ...options };
+  const socket = secure.has(port) ? tls.connect(to) : net.connect(to);
+  socket.once(secure.has(port) ? 'secureConnect' : 'connect', () => socket.emit('dialled'));
+  return socket;
+}
