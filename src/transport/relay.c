@@ -411,8 +411,10 @@ enum err relay_set_new(struct loop *l, _Atomic int64_t *connections, uint64_t st
 
 void relay_set_end(struct relay_set *set)
 {
-    while (!list_is_empty(&set->relays))
-        end(container_of(set->relays.next, struct relay, node));
+    struct list *n;
+    (void)relay_pending(set); /* the last answers */
+    while ((n = set->relays.next) != &set->relays)
+        end(container_of(n, struct relay, node));
 }
 
 void relay_set_free(struct relay_set *set)

@@ -24,10 +24,23 @@ export function isSecure(port) {
   return secure.has(port);
 }
 
+function tlsSocket(to) {
+  const tcp = net.connect(to);
+  const socket = tls.connect({ socket: tcp, servername: 'localhost', allowHalfOpen: to.allowHalfOpen });
+  socket.once('secureConnect', () => socket.emit('dialled'));
+  tcp.on('error', (e) => socket.destroy(e));
+  socket.resetAndDestroy = () => {
+    tcp.resetAndDestroy();
+    socket.destroy();
+  };
+  return socket;
+}
+
 // A socket that says 'dialled' when it can be used: under TLS after the handshake.
 export function dial(port, options = {}) {
   const to = { port, host: '127.0.0.1', ...options };
-  const socket = secure.has(port) ? tls.connect(to) : net.connect(to);
-  socket.once(secure.has(port) ? 'secureConnect' : 'connect', () => socket.emit('dialled'));
+  if (secure.has(port)) return tlsSocket(to);
+  const socket = net.connect(to);
+  socket.once('connect', () => socket.emit('dialled'));
   return socket;
 }

@@ -8,7 +8,7 @@ import { guard, until } from './wait.js';
 export function request(server, path, { method = 'GET', headers = {}, body, agent = false, signal } = {}) {
   const answer = new Promise((resolve, reject) => {
     const { request: ask } = isSecure(server.port) ? https : http;
-    const req = ask({ host: '127.0.0.1', port: server.port, path, method, headers, agent, signal }, (res) => {
+    const req = ask({ host: '127.0.0.1', port: server.port, path, method, headers, agent, signal, servername: 'localhost' }, (res) => {
       const chunks = [];
       res.on('data', (c) => chunks.push(c));
       res.on('error', reject);
