@@ -55,7 +55,7 @@ struct tls {
     uint8_t failure; /* enum tls_failure */
     bool greeted;    /* the handshake is over (OpenSSL forgets that when it fails) */
     bool failed;
-    char why[TLS_WHY_BYTES];
+    char *why; /* owned; NULL: nothing is wrong. Most sessions never need it */
 };
 
 /* --- contexts --------------------------------------------------------------------------------- */
@@ -430,6 +430,7 @@ void tls_close(struct tls *t)
     tls_finish(t);
     SSL_free(t->ssl);
     tls_ctx_free(t->ctx);
+    free(t->why);
     free(t);
 }
 
@@ -437,7 +438,8 @@ static enum err broken(struct tls *t, enum err e, enum tls_failure failure, cons
 {
     t->failed = true;
     t->failure = (uint8_t)failure;
-    snprintf(t->why, sizeof t->why, "%s", why);
+    free(t->why);
+    t->why = slice_dup(slice_str(why));
     return e;
 }
 
@@ -624,7 +626,7 @@ bool tls_has_more(const struct tls *t)
 
 const char *tls_why(const struct tls *t)
 {
-    return t->why;
+    return t->why ? t->why : "";
 }
 
 enum tls_failure tls_failure(const struct tls *t)

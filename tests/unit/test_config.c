@@ -56,6 +56,9 @@ static void defaults_are_those_of_the_help(void **state)
     assert_int_equal(conf.h2_header_list_bytes, 16 << 10);
     assert_int_equal(conf.h2_window_bytes, 64 << 10);
     assert_int_equal(conf.h2_ping_ms, 30000);
+    assert_int_equal(conf.tls_port, 0);
+    assert_string_equal(conf.tls_client_auth, "none");
+    assert_false(conf.tls_kernel);
     assert_string_equal(conf.redis, "");
     assert_string_equal(conf.redis_prefix, "crier:");
     assert_int_equal(conf.redis_timeout_ms, 5000);
@@ -375,6 +378,28 @@ static void durations_and_bytes(void **state)
     assert_int_equal(v, 77);
 }
 
+static void tls_options_belong_together(void **state)
+{
+    (void)state;
+    refused(ARGS("--tls-port", "8443"), ENV(),
+            "tls-port is given without tls-cert; expected --tls-cert FILE and --tls-key FILE "
+            "(PEM)");
+    refused(ARGS("--tls-cert", "c.pem"), ENV(),
+            "tls-cert is given without tls-port: nobody would be served with it; expected "
+            "--tls-port PORT too");
+    refused(ARGS("--tls-port", "8080", "--tls-cert", "c", "--tls-key", "k"), ENV(),
+            "tls-port and port are both 8080; expected two different ports");
+    refused(ARGS("--tls-port", "8443", "--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a"),
+            ENV(),
+            "tls-client-ca is given while tls-client-auth is none; expected --tls-client-auth "
+            "optional or required");
+    assert_int_equal(load(ARGS("--tls-cert", "c", "--tls-key", "k"),
+                          ENV("CRIER_TLS_PORT=8443", "CRIER_TLS_SERVICE_HOST=10.0.0.1")),
+                     ERR_OK);
+    assert_int_equal(conf.tls_port, 8443);
+    config_release(&conf);
+}
+
 static void help_has_a_line_for_every_field(void **state)
 {
     (void)state;
@@ -386,7 +411,7 @@ static void help_has_a_line_for_every_field(void **state)
     assert_false(b.failed);
     for (const char *c = b.data; *c; c++)
         lines += *c == '\n';
-    assert_int_equal(lines, 32); /* fields of struct config */
+    assert_int_equal(lines, 38); /* fields of struct config */
     assert_non_null(strstr(b.data, "--port PORT"));
     assert_non_null(strstr(b.data, "CRIER_ALLOWED_ORIGINS"));
     assert_non_null(strstr(b.data, "(also PORT) [8080]\n"));
@@ -412,6 +437,7 @@ int main(void)
         cmocka_unit_test(errors_never_show_a_password),
         cmocka_unit_test(contradictions_about_redis_are_refused),
         cmocka_unit_test(durations_and_bytes),
+        cmocka_unit_test(tls_options_belong_together),
         cmocka_unit_test(help_has_a_line_for_every_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -527,6 +527,179 @@ static void test_closed_before_anything(void **state)
     assert_int_equal(recv(their_fd, &c, 1, 0), -1);
 }
 
+/* --- the server's side ------------------------------------------------------------------------ */
+
+static struct tls_ctx *ours; /* a server's context */
+
+static struct tls_ctx *server(struct tls_server_options o)
+{
+    struct tls_ctx *c = NULL;
+    char why[TLS_WHY_BYTES] = "";
+
+    if (tls_server_new(&o, &c, why) != ERR_OK)
+        fail_msg("%s", why);
+    return c;
+}
+
+/* `us` accepts, `them` connects by OpenSSL. */
+static void accept_session(struct tls_ctx *c, SSL_SESSION *ticket)
+{
+    static const unsigned char alpn[] = "\2h2\10http/1.1";
+
+    ours = c;
+    assert_int_equal(tls_accept(c, our_fd, &us), ERR_OK);
+    server_ctx = SSL_CTX_new(TLS_client_method());
+    them = SSL_new(server_ctx);
+    assert_int_equal(SSL_set_fd(them, their_fd), 1);
+    SSL_set_connect_state(them);
+    assert_int_equal(SSL_set_alpn_protos(them, alpn, sizeof alpn - 1), 0);
+    if (ticket)
+        assert_int_equal(SSL_set_session(them, ticket), 1);
+}
+
+static enum err shake_as_server(void)
+{
+    enum err e = ERR_AGAIN;
+
+    for (int i = 0; i < 10 && (e == ERR_AGAIN || !SSL_is_init_finished(them)); i++) {
+        (void)SSL_do_handshake(them);
+        if (e == ERR_AGAIN)
+            e = tls_handshake(us);
+    }
+    return e;
+}
+
+static const struct tls_server_options *pair_options(void)
+{
+    static char certs[256], keys[256];
+    static struct tls_server_options o = {
+        .cert_files = certs, .key_files = keys, .alpn = "h2,http/1.1"};
+
+    snprintf(certs, sizeof certs, "%s, %s", tls_path("good.pem"), tls_path("client.pem"));
+    snprintf(keys, sizeof keys, "%s, %s", tls_path("good.key"), tls_path("client.key"));
+    return &o;
+}
+
+static void expect_certificate(const char *asked, const char *cn)
+{
+    char name[64] = "";
+
+    accept_session(server(*pair_options()), NULL);
+    if (asked)
+        SSL_set_tlsext_host_name(them, asked);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    X509_NAME_get_text_by_NID(X509_get_subject_name(SSL_get0_peer_certificate(them)),
+                              NID_commonName, name, sizeof name);
+    assert_string_equal(name, cn);
+    assert_true(slice_eq(tls_alpn(us), SLICE("h2")));
+    tls_ctx_free(ours); /* the session keeps what it needs */
+}
+
+static void test_the_certificate_for_the_name(void **state)
+{
+    (void)state;
+    expect_certificate(NULL, "good");
+    again();
+    expect_certificate("client.test", "client");
+    again();
+    expect_certificate("x.cluster.test", "good");
+    again();
+    expect_certificate("nobody.test", "good");
+}
+
+static void test_tickets_are_good_for_their_context_alone(void **state)
+{
+    struct tls_ctx *first = server(*pair_options()), *second = server(*pair_options());
+    char c;
+
+    (void)state;
+    accept_session(first, NULL);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    assert_false(tls_is_resumed(us));
+    assert_int_equal(SSL_read(them, &c, 1), -1); /* tickets come behind the handshake */
+    SSL_SESSION *ticket = SSL_get1_session(them);
+    SSL_set_shutdown(them, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* or it is not reused */
+    again();
+    accept_session(first, ticket);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    assert_true(tls_is_resumed(us));
+    SSL_set_shutdown(them, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    again();
+    accept_session(second, ticket);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    assert_false(tls_is_resumed(us));
+    SSL_SESSION_free(ticket);
+    tls_ctx_free(first);
+    tls_ctx_free(second);
+}
+
+/* What is sealed cannot be taken back: it goes first, whatever is written next. */
+static void fill_and_commit(size_t record_bytes)
+{
+    static char a[16384], in[16384];
+    size_t n, sealed, sent = 0, got = 0;
+
+    memset(a, 'a', sizeof a);
+    while (tls_write(us, a, sizeof a, &n) == ERR_OK) {
+        assert_true(n <= record_bytes);
+        sent += n;
+    }
+    sealed = tls_commit(us);
+    assert_true(sealed > 0 && sealed <= record_bytes);
+    assert_int_equal(tls_commit(us), 0);
+    assert_int_equal(tls_write(us, "b", 1, &n), ERR_AGAIN);
+    assert_int_equal(tls_commit(us), 0);
+    for (int r; (r = SSL_read(them, in, sizeof in)) > 0;)
+        got += (size_t)r;
+    assert_int_equal(tls_write(us, NULL, 0, &n), ERR_OK);
+    assert_int_equal(tls_write(us, "b", 1, &n), ERR_OK);
+    assert_int_equal(n, 1);
+    for (int r; (r = SSL_read(them, in, sizeof in)) > 0;) {
+        got += (size_t)r;
+        n = (size_t)r;
+    }
+    assert_int_equal(got, sent + sealed + 1);
+    assert_int_equal(in[n - 1], 'b');
+}
+
+static void test_what_is_sealed_goes_first(void **state)
+{
+    (void)state;
+    accept_session(server(*pair_options()), NULL);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    fill_and_commit(16384);
+    tls_ctx_free(ours);
+    again();
+    accept_session(server(*pair_options()), NULL);
+    SSL_set_tlsext_max_fragment_length(them, TLSEXT_max_fragment_length_512);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    fill_and_commit(512);
+    tls_ctx_free(ours);
+}
+
+static void test_certificates_of_clients(void **state)
+{
+    struct tls_server_options o = *pair_options();
+    char subject[TLS_SUBJECT_BYTES];
+
+    (void)state;
+    o.client_ca = tls_path("ca.pem");
+    o.client_auth = TLS_CLIENT_REQUIRED;
+    accept_session(server(o), NULL);
+    assert_int_equal(shake_as_server(), ERR_IO);
+    assert_int_equal(tls_failure(us), TLS_FAIL_CERTIFICATE);
+    tls_ctx_free(ours);
+    again();
+    accept_session(server(o), NULL);
+    assert_int_equal(SSL_use_certificate_file(them, tls_path("client.pem"), SSL_FILETYPE_PEM), 1);
+    assert_int_equal(SSL_use_PrivateKey_file(them, tls_path("client.key"), SSL_FILETYPE_PEM), 1);
+    assert_int_equal(shake_as_server(), ERR_OK);
+    tls_client_subject(us, subject);
+    assert_string_equal(subject, "CN=client");
+    assert_string_equal(tls_version(us), "TLSv1.3");
+    tls_ctx_free(ours);
+}
+
 #define tls_test(f) cmocka_unit_test_setup_teardown(f, make_sockets, drop_sockets)
 
 int main(void)
@@ -553,6 +726,10 @@ int main(void)
         tls_test(test_bytes_that_were_tampered_with),
         tls_test(test_our_end_is_said),
         tls_test(test_closed_before_anything),
+        tls_test(test_the_certificate_for_the_name),
+        tls_test(test_tickets_are_good_for_their_context_alone),
+        tls_test(test_what_is_sealed_goes_first),
+        tls_test(test_certificates_of_clients),
     };
 
     return cmocka_run_group_tests(tests, make_certificates, drop_certificates);
