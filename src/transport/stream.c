@@ -152,7 +152,8 @@ void stream_input(struct session *s, struct slice bytes)
         st->no_wait = true;
 }
 
-static void on_readable(struct stream *st)
+/* True when there is more that the descriptor will not tell of. */
+static bool read_once(struct stream *st)
 {
     struct session *s = &st->s;
     struct conduit c = conduit_of(st);
@@ -160,16 +161,24 @@ static void on_readable(struct stream *st)
     enum err e = conduit_read(&c, st->set->read_buffer, STREAM_READ_BYTES, &n);
     if (e == ERR_AGAIN) {
         watch_again(st); /* TLS may have to write first */
-        return;
+        return false;
     }
     if (e) {
         session_gone(s);
-        return;
+        return false;
     }
     session_heard(s);
     stream_input(s, slice_of(st->set->read_buffer, n));
-    if (s->state != SESSION_CLOSED)
-        watch_again(st);
+    if (s->state == SESSION_CLOSED)
+        return false;
+    watch_again(st);
+    return wants_reading(st) && conduit_has_more(&c);
+}
+
+static void on_readable(struct stream *st)
+{
+    while (read_once(st))
+        ;
 }
 
 static void on_ready(struct io_watch *w, uint32_t events)
