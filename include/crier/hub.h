@@ -186,6 +186,8 @@ enum err session_subscribe(struct session *s, const struct sub_request *req,
 /* No message of the channel follows; answered by dialect->unsubscribed, in the order of the
  * commands. ERR_NOT_FOUND. */
 enum err session_unsubscribe(struct session *s, struct slice channel, struct slice ref) MUST_CHECK;
+/* All its channels, without an answer: what is submitted after it finds the session gone there. */
+void session_leave_all(struct session *s);
 struct sub *session_find_sub(struct session *s, struct slice channel);
 struct slice sub_channel(const struct sub *sub);
 /* Are messages of this subscription in the outbox? Not while it is opening: those behind the gate

@@ -59,9 +59,8 @@ static void on_published(struct bus_op *op)
 }
 
 /* "CLIENT <what>" to everybody else in the room. */
-static void announce(struct session *s, const char *what, bool with_room)
+static void announce(struct session *s, struct slice channel, const char *what, bool with_room)
 {
-    struct slice channel = sub_channel(s->subs);
     char id[CLIENT_ID_BYTES];
     struct buf b;
     client_id_text(s->id, id);
@@ -99,14 +98,21 @@ static void announce_join(struct session *s)
     if (s->state != SESSION_OPEN)
         return;
     s->app = &announced;
-    announce(s, "joined the room", true);
+    announce(s, sub_channel(s->subs), "joined the room", true);
 }
 
 static void on_gone(struct session *s)
 {
     /* When the server goes, everyone leaves: telling everyone of everyone helps nobody. */
-    if (s->app && s->subs && s->close_code != WS_CODE_GOING_AWAY)
-        announce(s, "left the room", false);
+    if (!s->app || !s->subs || s->close_code == WS_CODE_GOING_AWAY)
+        return;
+    /* Left first, then said: the bus may run between the two, and whoever hears it and asks who is
+     * here must not find the one that left. */
+    char name[CHANNEL_MAX_BYTES];
+    struct slice channel = sub_channel(s->subs);
+    memcpy(name, channel.ptr, channel.len);
+    session_leave_all(s);
+    announce(s, slice_of(name, channel.len), "left the room", false);
 }
 
 /* The message of a client: payload of what goes to the room. */
@@ -226,7 +232,7 @@ static void ws_on_received(struct session *s, bool binary, struct slice payload)
         talk(s, content);
 }
 
-static const struct dialect dialect_chat_ws = {
+const struct dialect dialect_chat_ws = {
     .transport = "ws",
     .form = FORM_WS_RAW,
     .ready = ws_on_ready,

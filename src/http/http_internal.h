@@ -62,6 +62,8 @@ bool turn_away(struct http_exchange *ex);
 /* Draining: what is published now might reach nobody; answers 503; true when it did. */
 bool publish_turn_away(struct http_exchange *ex);
 
+extern const struct dialect dialect_chat_ws; /* chat.c */
+
 /* --- routes; `rest` is what follows the route's prefix in the path, still encoded --- */
 void route_events(struct http_exchange *ex, struct slice rest);
 void route_poll(struct http_exchange *ex, struct slice rest);

@@ -51,6 +51,5 @@ static inline bool session_is_excluded(const struct session *s, const struct msg
 }
 /* A message that this session does not want counts as received. */
 void sub_pass_over(struct sub *sub, const struct msg *m);
-void session_leave_all(struct session *s); /* without an answer */
 
 #endif
