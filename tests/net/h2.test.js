@@ -47,7 +47,7 @@ const GET = (path, ...more) => fields([[':method', 'GET'], [':scheme', 'http'], 
 class Frames {
   static async open(t, server, settings = Buffer.alloc(0)) {
     const self = new Frames();
-    self.raw = await rawConnect(t, server);
+    self.raw = await rawConnect(t, server, { alpn: ['h2'] });
     self.raw.send(Buffer.concat([Buffer.from(PREFACE), frame(SETTINGS, 0, 0, settings)]));
     return self;
   }
@@ -76,7 +76,8 @@ class Frames {
 }
 
 function tool(command, args) {
-  return new Promise((resolve) => execFile(command, args, { timeout: 20000, maxBuffer: 1 << 24 }, (error, stdout, stderr) => resolve({ code: error ? error.code : 0, stdout, stderr })));
+  const env = { ...process.env, CURL_CA_BUNDLE: process.env.NODE_EXTRA_CA_CERTS };
+  return new Promise((resolve) => execFile(command, args, { timeout: 20000, maxBuffer: 1 << 24, env }, (error, stdout, stderr) => resolve({ code: error ? error.code : 0, stdout, stderr })));
 }
 
 // --- requests ---
@@ -293,9 +294,10 @@ test('a stream that is not read stalls no other, and is closed as too slow', asy
   slow.stream.pause();
   const quick = await h2.events({ channel: 'a' });
   await quick.ready();
-  const ids = [];
-  for (let i = 0; i < 20; i++) ids.push(...(await publishMany(server, 'a', Array.from({ length: 3 }, () => 'x'.repeat(50_000)))));
-  assert.deepEqual((await quick.events.take(60)).map((e) => e.id), ids);
+  for (let i = 0; i < 20; i++) {
+    const ids = await publishMany(server, 'a', Array.from({ length: 3 }, () => 'x'.repeat(50_000)));
+    assert.deepEqual((await quick.events.take(3)).map((e) => e.id), ids);
+  }
   slow.stream.resume();
   const events = await slow.events.upTo((e) => e.event === 'crier.close', 'crier.close');
   const close = JSON.parse(events.pop().data);

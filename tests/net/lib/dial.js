@@ -26,7 +26,7 @@ export function isSecure(port) {
 
 function tlsSocket(to) {
   const tcp = net.connect(to);
-  const socket = tls.connect({ socket: tcp, servername: 'localhost', allowHalfOpen: to.allowHalfOpen });
+  const socket = tls.connect({ socket: tcp, servername: 'localhost', allowHalfOpen: to.allowHalfOpen, ALPNProtocols: to.alpn });
   socket.once('secureConnect', () => socket.emit('dialled'));
   tcp.on('error', (e) => socket.destroy(e));
   socket.resetAndDestroy = () => {
@@ -36,7 +36,8 @@ function tlsSocket(to) {
   return socket;
 }
 
-// A socket that says 'dialled' when it can be used: under TLS after the handshake.
+// A socket that says 'dialled' when it can be used: under TLS after the handshake. `alpn`: what it
+// offers there.
 export function dial(port, options = {}) {
   const to = { port, host: '127.0.0.1', ...options };
   if (secure.has(port)) return tlsSocket(to);
