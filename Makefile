@@ -35,7 +35,7 @@ LOAD := $(patsubst tests/load/%.c,%,$(sort $(wildcard tests/load/load_*.c)))
 LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
 # Run again with all clients over TLS; these are about what a client sees of its own connection.
-NET_TLS := $(patsubst %,net/%.test.js,api chat cors delivery errors h2 hostile http-strict \
+NET_TLS := $(patsubst %,net/%.test.js,api browser chat cors delivery errors h2 hostile http-strict \
              overload poll publish resume shutdown slow sse workers ws ws-frames ws-raw)
 TLS_FLAGS := --tls-port 8443 --tls-cert build/tls/cert.pem --tls-key build/tls/key.pem
 FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])

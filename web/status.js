@@ -1,6 +1,8 @@
-// status.js - the server's state in the page header, from /stats.
+// status.js - the server's state in the page header, from /stats, and which HTTP the browser speaks
+// with it. (Of streams that are still open, and of WebSockets, it does not tell a page.)
 
 const EVERY_MS = 5000;
+const HTTP = { 'http/1.0': 'HTTP/1.0', 'http/1.1': 'HTTP/1.1', h2: 'HTTP/2', h2c: 'HTTP/2', h3: 'HTTP/3' };
 
 function duration(seconds) {
   if (seconds < 60) return `${seconds} s`;
@@ -23,7 +25,7 @@ export async function refreshStatus(onStats) {
     const stats = await answer.json();
     const n = stats.total_connections;
     onStats?.(stats);
-    show('ok', `${n} ${n === 1 ? 'connection' : 'connections'} · up ${duration(stats.uptime_seconds)} · ${stats.version}`);
+    show('ok', `${n} ${n === 1 ? 'listener' : 'listeners'} · up ${duration(stats.uptime_seconds)} · ${stats.version}`);
   } catch {
     show('away', 'server not reachable');
   } finally {
@@ -31,7 +33,16 @@ export async function refreshStatus(onStats) {
   }
 }
 
+function showProtocol(entries) {
+  const last = entries.filter((e) => e.nextHopProtocol).pop();
+  if (!last) return;
+  const chip = document.getElementById('protocol');
+  chip.textContent = HTTP[last.nextHopProtocol] || last.nextHopProtocol;
+  chip.hidden = false;
+}
+
 export function watchStatus(onStats) {
+  for (const type of ['navigation', 'resource']) new PerformanceObserver((list) => showProtocol(list.getEntries())).observe({ type, buffered: true });
   refreshStatus(onStats);
   // A hidden page must not keep one of the browser's six connections to this host busy.
   setInterval(() => document.hidden || refreshStatus(onStats), EVERY_MS);

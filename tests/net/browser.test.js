@@ -1,32 +1,18 @@
-// The demo pages in a real Chromium.
+// The demo pages in a real Chromium: what is published arrives, and goes on arriving.
 
 import assert from 'node:assert/strict';
 import test, { after, before } from 'node:test';
 import { launch, openPage, waitIn } from './lib/browser.js';
+import { allLive, AWAY, COLUMNS, hasCount, inState, texts, verdict } from './lib/demo.js';
 import { history, numbered, publish, publishMany } from './lib/http.js';
 import { startRelay } from './lib/relay.js';
 import { startServer } from './lib/server.js';
-
-const COLUMNS = ['sse', 'ws', 'poll'];
-// What Chromium itself writes when a server goes away under its requests.
-const AWAY = /net::ERR_|WebSocket connection to|Failed to load resource/;
 
 let browser;
 before(async () => {
   browser = await launch();
 });
 after(() => browser?.close());
-
-const inState = (page, column, state) =>
-  waitIn(page, ([id, s]) => document.getElementById(id).dataset.state === s, [`col-${column}`, state]);
-const allLive = async (page) => {
-  for (const column of COLUMNS) await inState(page, column, 'open');
-};
-const texts = (page, column) =>
-  page.$$eval(`#col-${column} .log .message .body`, (rows) => rows.map((r) => r.textContent).reverse());
-const hasCount = (page, column, n) =>
-  waitIn(page, ([id, k]) => document.getElementById(id).dataset.count === String(k), [`col-${column}`, n]);
-const verdict = (page, state) => waitIn(page, (s) => document.getElementById('verdict').dataset.state === s, state);
 
 test('the same message arrives over EventSource, WebSocket and long polling', async (t) => {
   const server = await startServer(t, ['--workers', '2']);
@@ -246,58 +232,3 @@ test('who comes later sees what was said; after a restart the room is joined aga
   await page.press('#chat-text', 'Enter');
   await waitIn(later, () => [...document.querySelectorAll('#messages .theirs .body')].some((e) => e.textContent === 'again'));
 });
-
-test('the header says how the server is', async (t) => {
-  const server = await startServer(t);
-  const page = await openPage(t, browser, server.origin, { allow: AWAY });
-  await waitIn(page, () => document.getElementById('status').dataset.state === 'ok');
-  await waitIn(page, () => /^3 connections · up \d+ s · \d+\.\d+\.\d+$/.test(document.getElementById('status-text').textContent));
-  await server.stop();
-  await waitIn(page, () => document.getElementById('status').dataset.state === 'away');
-});
-
-test('a refused publish says why', async (t) => {
-  const server = await startServer(t, ['--max-message', '10']);
-  const page = await openPage(t, browser, server.origin, { allow: /413/ });
-  await allLive(page);
-  await page.fill('#publish-text', 'much too long for this server');
-  await page.click('#publish-button');
-  await waitIn(page, () => document.getElementById('publish-result').dataset.state === 'error');
-  assert.equal(await page.inputValue('#publish-text'), 'much too long for this server', 'the words are kept');
-});
-
-test('everything can be reached and done with the keyboard', async (t) => {
-  const server = await startServer(t);
-  const page = await openPage(t, browser, server.origin);
-  await allLive(page);
-  const reached = new Set();
-  for (let i = 0; i < 30; i++) {
-    await page.keyboard.press('Tab');
-    reached.add(await page.evaluate(() => document.activeElement.id));
-  }
-  for (const id of ['publish-text', 'publish-event', 'publish-button', 'burst-button', 'cut-sse', 'cut-ws', 'cut-poll', 'channel']) assert.ok(reached.has(id), id);
-  await page.focus('#cut-ws');
-  await page.keyboard.press('Enter');
-  await inState(page, 'ws', 'cut');
-  assert.equal(await page.evaluate(() => document.activeElement.id), 'resume-ws', 'the focus goes along');
-  await page.keyboard.press('Space');
-  await inState(page, 'ws', 'open');
-});
-
-for (const [name, options] of [
-  ['a phone', { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
-  ['dark mode', { colorScheme: 'dark' }],
-]) {
-  test(`on ${name} nothing is cut off`, async (t) => {
-    const server = await startServer(t);
-    for (const path of ['/', '/chat.html?room=a-room-with-a-very-long-name-that-goes-on-and-on-and-on']) {
-      const page = await openPage(t, browser, server.origin + path, { context: options });
-      await page.waitForSelector('#status[data-state=ok]');
-      const { wide, client } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, client: document.documentElement.clientWidth }));
-      assert.ok(wide <= client, `${path}: ${wide} > ${client}`);
-      const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-      const dark = background.match(/\d+/g).slice(0, 3).every((v) => Number(v) < 80);
-      assert.equal(dark, options.colorScheme === 'dark', background);
-    }
-  });
-}

@@ -4,6 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { folderFor } from './process.js';
 
 function openssl(...args) {
@@ -31,4 +32,10 @@ export function makeCertificates(t, { names = 'IP:127.0.0.1,DNS:localhost' } = {
     ca: at('authority.pem'), cert: at('server.pem'), key: at('server.key'),
     clientCert: at('client.pem'), clientKey: at('client.key'), strangerCa: at('stranger.pem'),
   };
+}
+
+// What `make run TLS=1` serves with: for localhost, signed by itself.
+export function localCertificate(dir) {
+  execFileSync(fileURLToPath(new URL('../../tools/local_certificate', import.meta.url)), [dir], { stdio: ['ignore', 'ignore', 'pipe'] });
+  return { cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem') };
 }

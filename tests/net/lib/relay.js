@@ -85,7 +85,7 @@ class Relay {
     return this.server.address().port;
   }
   get origin() {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.target.scheme ?? 'http'}://127.0.0.1:${this.port}`;
   }
   get url() {
     return `redis://127.0.0.1:${this.port}`;
