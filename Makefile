@@ -36,7 +36,9 @@ LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
 # Run again with all clients over TLS; these are about what a client sees of its own connection.
 NET_TLS := $(patsubst %,net/%.test.js,api browser chat cors delivery errors h2 hostile http-strict \
-             overload poll publish resume shutdown slow sse workers ws ws-frames ws-raw)
+             overload poll publish resume shutdown slow sse workers ws ws-frames ws-raw ws-upgrade)
+# And again over HTTP/2, agreed on by ALPN as browsers do: a request is a request.
+NET_H2 := $(patsubst %,net/%.test.js,api chat cors errors poll publish sse ws ws-frames ws-raw)
 TLS_FLAGS := --tls-port 8443 --tls-cert build/tls/cert.pem --tls-key build/tls/key.pem
 FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])
 
@@ -103,17 +105,24 @@ unit: $(UNIT) ## run tests/unit
 sim: $(SIM) ## run tests/sim
 	$(run_programs)
 
-net: net_clear net_tls ## run tests/net against the binary, in clear and over TLS
+net: net_clear net_tls net_h2 ## run tests/net against the binary: in clear, over TLS, over HTTP/2
 
 net_clear: $(BUILD)/crier tests/node_modules/.package-lock.json
 	@cd tests && CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} \
 	node --test --test-reporter=spec $(NET)
 
 net_tls: $(BUILD)/crier tests/node_modules/.package-lock.json
-	@tests/tools/local_certificate build/tls
-	@cd tests && CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} \
-	CRIER_TEST_TLS=$(abspath build/tls) NODE_EXTRA_CA_CERTS=$(abspath build/tls/cert.pem) \
-	node --test --test-reporter=spec $(NET_TLS)
+	$(call net_over_tls,$(NET_TLS))
+
+net_h2: $(BUILD)/crier tests/node_modules/.package-lock.json
+	$(call net_over_tls,$(NET_H2),CRIER_TEST_HTTP2=1)
+
+define net_over_tls
+@tests/tools/local_certificate build/tls
+@cd tests && CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} $(2) \
+CRIER_TEST_TLS=$(abspath build/tls) NODE_EXTRA_CA_CERTS=$(abspath build/tls/cert.pem) \
+node --test --test-reporter=spec $(1)
+endef
 
 # npm writes this file last.
 tests/node_modules/.package-lock.json: tests/package-lock.json
@@ -160,5 +169,5 @@ help: ## this list
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d)
 .DELETE_ON_ERROR:
-.PHONY: all run test unit sim net net_clear net_tls load $(LOAD) conformance lint format install uninstall clean \
+.PHONY: all run test unit sim net net_clear net_tls net_h2 load $(LOAD) conformance lint format install uninstall clean \
 	help FORCE

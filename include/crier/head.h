@@ -16,6 +16,7 @@ enum head_verdict {
     HEAD_HTTP1, /* a complete, unambiguous head */
     HEAD_HTTP2, /* the client connection preface (RFC 9113 3.4) */
     HEAD_BAD,   /* *status and *why say what to answer */
+    HEAD_ALIEN, /* names neither a method nor a version of HTTP: nothing to answer */
 };
 
 /* bytes: everything that came so far. On HEAD_BAD *status is 400, 431 or 505 and *why a constant

@@ -56,14 +56,10 @@ void front_turn_out(struct newcomer *n)
     count_closed(n->front);
 }
 
-/* Closing with unread input would reset the connection before the answer is read: that is why it
- * waits for the peer's FIN. */
-void front_refuse(struct newcomer *n, int status, const char *why)
+static void say_why(struct conduit *c, int status, const char *why)
 {
-    struct conduit c = front_conduit(n);
     struct buf body, all;
     size_t done;
-    metrics_inc(M_BAD_AMBIGUOUS);
     buf_init(&body, 4096);
     buf_init(&all, 8192);
     http_problem_text(&body, status, status == 431 ? "too_large" : "bad_request", why);
@@ -73,10 +69,20 @@ void front_refuse(struct newcomer *n, int status, const char *why)
     buf_append(&all, buf_slice(&body));
     struct iovec iov = {all.data, all.len};
     /* The first bytes on a new connection always find room in the kernel. */
-    (void)!conduit_write(&c, &iov, 1, &done);
-    conduit_finish(&c);
+    (void)!conduit_write(c, &iov, 1, &done);
     buf_release(&body);
     buf_release(&all);
+}
+
+/* Closing with unread input would reset the connection before the answer is read: that is why it
+ * waits for the peer's FIN. */
+void front_refuse(struct newcomer *n, int status, const char *why)
+{
+    struct conduit c = front_conduit(n);
+    metrics_inc(M_BAD_AMBIGUOUS);
+    if (status)
+        say_why(&c, status, why);
+    conduit_finish(&c);
     n->phase = REFUSED;
     timer_set(loop_timers(n->front->loop), &n->deadline, FRONT_LINGER_MS);
 }
@@ -130,7 +136,7 @@ static bool look(struct newcomer *n)
         hand_on(n, v == HEAD_HTTP2);
         return false;
     default:
-        front_refuse(n, status, why);
+        front_refuse(n, v == HEAD_ALIEN ? 0 : status, why);
         return drain_refused(n);
     }
 }

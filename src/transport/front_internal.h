@@ -59,7 +59,7 @@ struct conduit front_conduit(const struct newcomer *n);
 void front_let_go(struct newcomer *n);
 /* Closes it. */
 void front_turn_out(struct newcomer *n);
-/* Answers, and waits a moment for the peer's FIN. */
+/* Answers (status 0: nothing), and waits a moment for the peer's FIN. */
 void front_refuse(struct newcomer *n, int status, const char *why);
 
 /* --- front_tls.c --- */

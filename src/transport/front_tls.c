@@ -104,7 +104,8 @@ static void judge(struct newcomer *n, struct slice bytes)
 {
     const char *why;
     int status;
-    switch (head_check(bytes, &status, &why)) {
+    enum head_verdict v = head_check(bytes, &status, &why);
+    switch (v) {
     case HEAD_MORE:
         return;
     case HEAD_HTTP1:
@@ -114,7 +115,7 @@ static void judge(struct newcomer *n, struct slice bytes)
         front_refuse(n, 505, "HTTP/2 over TLS is agreed on by ALPN; this connection did not");
         return;
     default:
-        front_refuse(n, status, why);
+        front_refuse(n, v == HEAD_ALIEN ? 0 : status, why);
     }
 }
 

@@ -101,6 +101,21 @@ static const char *check_request_line(struct slice line, struct request_line *r,
     return "the version must be HTTP/1.1 or HTTP/1.0";
 }
 
+/* Whoever names a version of HTTP, or one of its methods, is told what is wrong. Other bytes may be
+ * a bad preface of HTTP/2, or anything: no answer of ours is one in their protocol. */
+static bool is_meant_as_http(struct slice line)
+{
+    static const char *const methods[] = {"GET",    "HEAD",    "POST",    "PUT",  "PATCH",
+                                          "DELETE", "OPTIONS", "CONNECT", "TRACE"};
+    for (size_t i = 0; i + 5 <= line.len; i++)
+        if (slice_eq_nocase(slice_of(line.ptr + i, 5), SLICE("HTTP/")))
+            return true;
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+        if (slice_starts_with(line, slice_str(methods[i])))
+            return true;
+    return line.len == 0;
+}
+
 static const char *check_header_line(struct slice line, struct head_framing *f)
 {
     struct slice name, value = line;
@@ -135,6 +150,8 @@ static enum head_verdict check_lines(struct slice rest, int *status, const char 
     const char *wrong = NULL;
     if (!next_line(&rest, &line, &wrong))
         return HEAD_MORE;
+    if (!is_meant_as_http(line))
+        return HEAD_ALIEN;
     if (!wrong)
         wrong = check_request_line(line, &r, status);
     while (!wrong) {

@@ -1,74 +1,19 @@
-// The WebSocket protocol itself (RFC 6455), by hand.
+// The WebSocket protocol itself (RFC 6455), by hand; over HTTP/1.1 and over HTTP/2.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { publish } from './lib/http.js';
-import { rawConnect } from './lib/raw.js';
 import { startServer } from './lib/server.js';
 import { openWs, refusedWs } from './lib/wsclient.js';
-import { acceptOf, BINARY, CLOSE, closePayload, CONTINUE, frame, openRawWs, PING, PONG, TEXT, upgradeRequest } from './lib/wsraw.js';
+import { BINARY, CLOSE, closePayload, CONTINUE, frame, openRawWs, PING, PONG, TEXT } from './lib/wsraw.js';
 
 const RAW = '/ws?format=raw&channel=a';
 
-async function refused(t, server, fields, path = '/ws?channel=a') {
-  const raw = await rawConnect(t, server);
-  raw.send(upgradeRequest(server, path, fields));
-  return raw.answer();
-}
-
-test('the handshake: 101 with the accept of the key', async (t) => {
-  const server = await startServer(t);
-  const ws = await openRawWs(t, server, '/ws?channel=a');
-  assert.equal(ws.head.line.split(' ')[1], '101');
-  assert.equal(ws.head.headers['sec-websocket-accept'], acceptOf());
-  assert.equal(ws.head.headers.upgrade.toLowerCase(), 'websocket');
-  assert.match(ws.head.headers.connection, /upgrade/i);
-  assert.equal(ws.head.headers['sec-websocket-protocol'], undefined);
-  assert.equal(ws.head.headers['sec-websocket-extensions'], undefined);
-});
-
-test('Connection: keep-alive, Upgrade and upper case are understood (Firefox)', async (t) => {
-  const server = await startServer(t);
-  const ws = await openRawWs(t, server, '/ws?channel=a', { Connection: 'keep-alive, Upgrade', Upgrade: 'WebSocket' });
-  assert.equal(ws.ready.op, 'ready');
-});
-
 test('frames sent together with the handshake are read', async (t) => {
   const server = await startServer(t);
-  const raw = await rawConnect(t, server);
-  raw.send(Buffer.concat([Buffer.from(upgradeRequest(server, RAW)), frame(TEXT, 'early'), frame(TEXT, 'bird')]));
-  assert.equal((await raw.head()).status, 101);
-  assert.equal((await raw.bytes(7)).subarray(2).toString(), 'early');
-  assert.equal((await raw.bytes(6)).subarray(2).toString(), 'bird');
-});
-
-test('a wrong version gets 426 with the right one', async (t) => {
-  const server = await startServer(t);
-  for (const version of ['8', '14', 'x', null]) {
-    const answer = await refused(t, server, { 'Sec-WebSocket-Version': version });
-    assert.equal(answer.status, 426, `version ${version}`);
-    assert.equal(answer.headers['sec-websocket-version'], '13');
-    assert.equal(answer.json().code, 'upgrade_required');
-  }
-});
-
-test('a request that is not an upgrade gets 426 with Upgrade: websocket', async (t) => {
-  const server = await startServer(t);
-  const raw = await rawConnect(t, server);
-  raw.send(`GET /ws?channel=a HTTP/1.1\r\nHost: ${server.host}\r\n\r\n`);
-  const answer = await raw.answer();
-  assert.equal(answer.status, 426);
-  assert.equal(answer.headers.upgrade, 'websocket');
-  assert.equal(answer.json().code, 'upgrade_required');
-});
-
-test('a bad key gets 400', async (t) => {
-  const server = await startServer(t);
-  for (const key of ['short', 'dGhlIHNhbXBsZSBub25jZQ', '!!!!!!!!!!!!!!!!!!!!!!==', 'dGhlIHNhbXBsZSBub25jZTEyMzQ1Ng==', null]) {
-    const answer = await refused(t, server, { 'Sec-WebSocket-Key': key });
-    assert.equal(answer.status, 400, `key ${key}`);
-    assert.match(answer.headers['content-type'], /^application\/problem\+json/);
-  }
+  const ws = await openRawWs(t, server, RAW, { early: [frame(TEXT, 'early'), frame(TEXT, 'bird')] });
+  assert.equal((await ws.frame()).payload.toString(), 'early');
+  assert.equal((await ws.frame()).payload.toString(), 'bird');
 });
 
 test('a foreign origin gets 403, the own one does not', async (t) => {

@@ -129,6 +129,18 @@ static void the_http2_preface_is_known(void **state)
     bad(505, slice_str("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"));
 }
 
+static void what_is_not_meant_as_http_is_not_answered(void **state)
+{
+    (void)state;
+    assert_int_equal(check("INVALID CONNECTION PREFACE\r\n\r\n"), HEAD_ALIEN);
+    assert_int_equal(check("*1\r\n$4\r\nPING\r\n"), HEAD_ALIEN);
+    assert_int_equal(check("\x16\x03\x01\r\n"), HEAD_ALIEN);
+    assert_int_equal(check("INVALID"), HEAD_MORE);
+    bad(400, slice_str("GET\r\n"));
+    bad(400, slice_str("\r\n\r\n"));
+    bad(400, slice_str("hello HTTP/1.1\r\n"));
+}
+
 static void a_head_without_end_is_cut_at_its_limit(void **state)
 {
     (void)state;
@@ -147,6 +159,7 @@ int main(void)
         cmocka_unit_test(what_two_parsers_could_read_differently_is_refused),
         cmocka_unit_test(every_prefix_waits_for_more_or_is_refused_rightly),
         cmocka_unit_test(the_http2_preface_is_known),
+        cmocka_unit_test(what_is_not_meant_as_http_is_not_answered),
         cmocka_unit_test(a_head_without_end_is_cut_at_its_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,10 @@ import tls from 'node:tls';
 
 const dir = process.env.CRIER_TEST_TLS;
 
+// CRIER_TEST_HTTP2=1: requests, event streams and WebSockets of the tests are streams of one HTTP/2
+// connection per server.
+export const http2Everywhere = Boolean(process.env.CRIER_TEST_HTTP2);
+
 // {cert, key}: files of every server; null: in clear.
 export const tlsEverywhere = dir ? { cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem') } : null;
 

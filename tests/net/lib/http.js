@@ -1,11 +1,23 @@
-// http.js - one request, one connection, everything of the answer.
+// http.js - one request, one connection, everything of the answer; a stream of an HTTP/2 connection
+// where the tests want that.
 
 import http from 'node:http';
 import https from 'node:https';
-import { isSecure } from './dial.js';
+import { http2Everywhere, isSecure } from './dial.js';
+import { sharedHttp2 } from './http2.js';
 import { guard, until } from './wait.js';
 
-export function request(server, path, { method = 'GET', headers = {}, body, agent = false, signal } = {}) {
+export function request(server, path, options = {}) {
+  return http2Everywhere ? requestHttp2(server, path, options) : requestHttp1(server, path, options);
+}
+
+// Host has another name there, and a body of unknown length no header.
+async function requestHttp2(server, path, { headers: { Host: host, 'Transfer-Encoding': chunked, ...rest } = {}, ...options }) {
+  const headers = host === undefined ? rest : { ':authority': host, ...rest };
+  return (await sharedHttp2(server)).request(path, { ...options, headers });
+}
+
+export function requestHttp1(server, path, { method = 'GET', headers = {}, body, agent = false, signal } = {}) {
   const answer = new Promise((resolve, reject) => {
     const { request: ask } = isSecure(server.port) ? https : http;
     const req = ask({ host: '127.0.0.1', port: server.port, path, method, headers, agent, signal, servername: 'localhost' }, (res) => {

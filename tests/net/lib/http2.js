@@ -1,12 +1,23 @@
-// http2.js - one HTTP/2 connection by prior knowledge, many streams.
+// http2.js - one HTTP/2 connection, by prior knowledge or over TLS, and its streams.
 
 import http2 from 'node:http2';
 import { query } from './http.js';
-import { EventStreamParser } from './sse.js';
+import { EventStream } from './eventstream.js';
 import { atEnd, guard, Queue } from './wait.js';
 import { WsClient } from './wsclient.js';
 
 const { NGHTTP2_CANCEL } = http2.constants;
+
+async function whole(stream, what) {
+  const chunks = [];
+  stream.on('data', (c) => chunks.push(c));
+  const end = new Promise((resolve) => stream.once('end', resolve).once('close', resolve));
+  const head = await stream.head;
+  await guard(end, `the end of the answer to ${what}`);
+  const bytes = Buffer.concat(chunks);
+  const text = bytes.toString();
+  return { ...head, bytes, text, json: () => JSON.parse(text) };
+}
 
 export class Http2 {
   constructor(server, settings) {
@@ -43,20 +54,15 @@ export class Http2 {
   }
 
   // One request, everything of the answer.
-  async request(path, { method = 'GET', headers = {}, body } = {}) {
-    const stream = this.stream({ ':method': method, ':path': path, ...headers }, { endStream: body === undefined });
-    const chunks = [];
-    stream.on('data', (c) => chunks.push(c));
-    const end = new Promise((resolve) => stream.once('end', resolve).once('close', resolve));
+  request(path, { method = 'GET', headers = {}, body, signal } = {}) {
+    const stream = this.stream({ ':method': method, ':path': path, ...headers }, { endStream: body === undefined, signal });
     if (body !== undefined) stream.end(body);
-    const head = await stream.head;
-    await guard(end, `the end of the answer to ${method} ${path}`);
-    const text = Buffer.concat(chunks).toString();
-    return { ...head, text, json: () => JSON.parse(text) };
+    return whole(stream, `${method} ${path}`);
   }
 
-  async events(parameters, { headers = {}, path = '/events' } = {}) {
-    const stream = this.stream({ ':path': `${path}?${query(parameters)}`, accept: 'text/event-stream', ...headers });
+  async events(parameters, { headers = {}, path = '/events', accept = 'text/event-stream' } = {}) {
+    const q = typeof parameters === 'string' ? parameters : query(parameters);
+    const stream = this.stream({ ':path': `${path}${q ? `?${q}` : ''}`, accept, ...headers });
     const sse = new Http2Sse(stream);
     sse.head = await stream.head;
     return sse;
@@ -65,19 +71,31 @@ export class Http2 {
   // A WebSocket by extended CONNECT (RFC 8441).
   connectWs(path, { headers = {}, protocol = 'websocket' } = {}) {
     return this.stream(
-      { ':method': 'CONNECT', ':protocol': protocol, ':scheme': 'http', ':path': path, 'sec-websocket-version': '13', ...headers },
+      { ':method': 'CONNECT', ':protocol': protocol, ':scheme': this.server.scheme, ':path': path, 'sec-websocket-version': '13', ...headers },
       { endStream: false },
     );
   }
 
-  async webSocket(path, options) {
+  // The answer to a CONNECT that is refused.
+  async refusedWs(path, options) {
+    const stream = this.connectWs(path, options);
+    const { status } = await stream.head;
+    if (status !== 200) return whole(stream, `CONNECT ${path}`);
+    stream.close(NGHTTP2_CANCEL);
+    throw new Error(`${path} was opened`);
+  }
+
+  async openedWs(path, options) {
     const stream = this.connectWs(path, options);
     const head = await stream.head;
-    if (head.status !== 200) {
-      stream.close(NGHTTP2_CANCEL);
-      throw new Error(`no WebSocket: ${head.status}`);
-    }
-    const client = WsClient.over(stream, path);
+    if (head.status === 200) return { stream, head };
+    stream.close(NGHTTP2_CANCEL);
+    throw new Error(`no WebSocket: ${head.status}`);
+  }
+
+  async webSocket(path, options) {
+    const { stream, head } = await this.openedWs(path, options);
+    const client = WsClient.over(stream, path, head.headers['sec-websocket-protocol']);
     client.head = head;
     return client;
   }
@@ -87,30 +105,13 @@ export class Http2 {
   }
 }
 
-class Http2Sse {
+class Http2Sse extends EventStream {
   constructor(stream) {
+    super();
     this.stream = stream;
-    this.items = new Queue('the event stream');
-    this.events = new Queue('the event stream');
-    this.body = '';
-    this.parser = new EventStreamParser((item) => {
-      this.items.push(item);
-      if (item.event) this.events.push(item);
-    });
-    stream.setEncoding('utf8').on('data', (text) => {
-      this.body += text;
-      this.parser.feed(text);
-    });
+    stream.on('data', (bytes) => this.take(bytes));
     stream.once('end', () => (this.wholly = true));
-    stream.once('close', () => {
-      this.items.end();
-      this.events.end();
-    });
-  }
-  async ready() {
-    const event = await this.events.next('crier.ready');
-    if (event.event !== 'crier.ready') throw new Error(`expected crier.ready, got ${JSON.stringify(event)}`);
-    return { ...JSON.parse(event.data), id: event.hasId ? event.id : undefined };
+    stream.once('close', () => this.finish());
   }
   close() {
     this.stream.close(NGHTTP2_CANCEL);

@@ -1,4 +1,4 @@
-// raw.js - exact bytes over one socket.
+// raw.js - exact bytes over one socket, or what else is a stream of bytes both ways.
 
 import { dial } from './dial.js';
 import { atEnd, guard } from './wait.js';
@@ -17,7 +17,7 @@ export class Raw {
     this.at = 0; // what of it was consumed since
     this.watchers = new Set();
     this.ended = new Promise((resolve) => (this.end = resolve));
-    socket.setNoDelay(true);
+    socket.setNoDelay?.(true);
     socket.on('data', (bytes) => {
       const { rest } = this;
       this.received = rest.length ? Buffer.concat([rest, bytes]) : bytes;

@@ -1,59 +1,13 @@
-// sse.js - an event stream read from a raw socket: the bytes and what they mean.
-//
-// The parser follows WHATWG HTML, "Interpreting an event stream", and gives comments and retry
-// fields as items of their own, since the protocol speaks of them.
+// sse.js - an event stream read from a raw socket, to the byte; over HTTP/2 where the tests want it.
 
+import { http2Everywhere } from './dial.js';
+import { EventStream } from './eventstream.js';
 import { query } from './http.js';
+import { sharedHttp2 } from './http2.js';
 import { Raw } from './raw.js';
-import { atEnd, Queue } from './wait.js';
+import { atEnd } from './wait.js';
 
-export class EventStreamParser {
-  constructor(emit) {
-    this.emit = emit;
-    this.text = '';
-    this.lastId = '';
-    this.clear();
-  }
-  clear() {
-    this.data = null;
-    this.type = '';
-    this.hasId = false;
-  }
-  feed(text) {
-    this.text += text;
-    for (;;) {
-      // A CR at the end may be half of a CRLF.
-      const m = /\r\n|\n|\r(?!$)/.exec(this.text);
-      if (!m) return;
-      const line = this.text.slice(0, m.index);
-      this.text = this.text.slice(m.index + m[0].length);
-      this.line(line);
-    }
-  }
-  line(line) {
-    if (line === '') {
-      if (this.data !== null)
-        this.emit({ event: this.type || 'message', data: this.data, id: this.lastId, hasId: this.hasId });
-      this.clear();
-      return;
-    }
-    if (line.startsWith(':')) {
-      this.emit({ comment: line.slice(1) });
-      return;
-    }
-    const colon = line.indexOf(':');
-    const field = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
-    if (field === 'data') this.data = this.data === null ? value : `${this.data}\n${value}`;
-    else if (field === 'event') this.type = value;
-    else if (field === 'id' && !value.includes('\0')) {
-      this.lastId = value;
-      this.hasId = true;
-    } else if (field === 'retry' && /^\d+$/.test(value)) this.emit({ retry: Number(value) });
-  }
-}
-
-export class Sse {
+export class Sse extends EventStream {
   // Connects and waits for the header of the answer.
   static async open(server, parameters, { headers = {}, path = '/events', accept = 'text/event-stream' } = {}) {
     const raw = await Raw.connect(server.port);
@@ -69,15 +23,8 @@ export class Sse {
   }
 
   constructor(raw) {
+    super();
     this.raw = raw;
-    this.body = '';
-    this.items = new Queue('the event stream'); // everything
-    this.events = new Queue('the event stream'); // without comments and retry
-    this.decoder = new TextDecoder();
-    this.parser = new EventStreamParser((item) => {
-      this.items.push(item);
-      if (item.event) this.events.push(item);
-    });
     this.watcher = () => this.read();
   }
 
@@ -102,39 +49,13 @@ export class Sse {
     if (raw.closed) this.finish();
   }
 
-  take(bytes) {
-    const text = this.decoder.decode(bytes, { stream: true });
-    this.body += text;
-    this.parser.feed(text);
-  }
-
-  finish() {
-    if (this.finished) return;
-    this.finished = true;
-    this.items.end();
-    this.events.end();
-  }
-
-  // The next event must be crier.ready; gives its data, with the id line's value as `id`.
-  async ready() {
-    const event = await this.events.next('crier.ready');
-    if (event.event !== 'crier.ready') throw new Error(`expected crier.ready, got ${JSON.stringify(event)}`);
-    return { ...JSON.parse(event.data), id: event.hasId ? event.id : undefined };
-  }
-
-  async gap() {
-    const event = await this.events.next('crier.gap');
-    if (event.event !== 'crier.gap') throw new Error(`expected crier.gap, got ${JSON.stringify(event)}`);
-    return { ...JSON.parse(event.data), id: event.hasId ? event.id : undefined };
-  }
-
   close() {
     this.raw.close();
   }
 }
 
 export async function openSse(t, server, parameters, options) {
-  const stream = await Sse.open(server, parameters, options);
+  const stream = http2Everywhere ? await (await sharedHttp2(server)).events(parameters, options) : await Sse.open(server, parameters, options);
   atEnd(t, () => stream.close());
   return stream;
 }

@@ -1,15 +1,18 @@
-// wsclient.js - npm `ws` with an awaitable queue of what arrived.
+// wsclient.js - npm `ws` with an awaitable queue of what arrived; over HTTP/2 where the tests want it.
 
 import WebSocket from 'ws';
+import { http2Everywhere } from './dial.js';
 import { rawSubscribed } from './http.js';
+import { sharedHttp2 } from './http2.js';
 import { atEnd, guard, Queue } from './wait.js';
 
 export class WsClient {
   // Over a stream on which the WebSocket is open already (HTTP/2). `ws` does so for its server; with
   // _isServer unset it is a client.
-  static over(stream, url) {
+  static over(stream, url, protocol = '') {
     const socket = new WebSocket(null, undefined, { autoPong: true, closeTimeout: 30000 });
     socket._isServer = false;
+    socket._protocol = protocol;
     const client = new WsClient(url, { socket });
     socket.setSocket(stream, Buffer.alloc(0), { allowSynchronousEvents: true, maxPayload: 0, skipUTF8Validation: false });
     return client;
@@ -88,13 +91,31 @@ export class WsClient {
   }
 }
 
+function overHttp1(t, server, path, options) {
+  const client = new WsClient(server.wsUrl(path), options);
+  atEnd(t, () => client.socket.terminate());
+  return client.opened();
+}
+
+// The headers that npm `ws` makes of its options.
+function headersOf({ protocols = [], origin, perMessageDeflate, headers }) {
+  return {
+    ...headers,
+    ...(protocols.length ? { 'sec-websocket-protocol': protocols.join(',') } : {}),
+    ...(origin !== undefined ? { origin } : {}),
+    ...(perMessageDeflate ? { 'sec-websocket-extensions': 'permessage-deflate; client_max_window_bits' } : {}),
+  };
+}
+
+async function overHttp2(t, server, path, options) {
+  const client = await (await sharedHttp2(server)).webSocket(path, { headers: headersOf(options) });
+  atEnd(t, () => client.socket.terminate());
+  return client;
+}
+
 // A connected client; the first frame of a JSON client is taken as `client.ready`.
 export async function openWs(t, server, path = '/ws', options = {}) {
-  const open = () => {
-    const client = new WsClient(server.wsUrl(path), options);
-    atEnd(t, () => client.socket.terminate());
-    return client.opened();
-  };
+  const open = () => (http2Everywhere ? overHttp2 : overHttp1)(t, server, path, options);
   if (path.includes('format=raw')) return rawSubscribed(server, path, open, (c) => c.socket.readyState !== WebSocket.OPEN);
   const client = await open();
   if (path.startsWith('/ws')) {
@@ -105,7 +126,12 @@ export async function openWs(t, server, path = '/ws', options = {}) {
 }
 
 // The answer to an upgrade that is refused.
-export function refusedWs(server, path, options = {}) {
+export async function refusedWs(server, path, options = {}) {
+  if (!http2Everywhere) return refusedHttp1(server, path, options);
+  return (await sharedHttp2(server)).refusedWs(path, { headers: headersOf(options) });
+}
+
+function refusedHttp1(server, path, options) {
   const socket = new WebSocket(server.wsUrl(path), options.protocols || [], options);
   return guard(
     new Promise((resolve, reject) => {

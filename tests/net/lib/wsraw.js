@@ -1,9 +1,14 @@
 // wsraw.js - WebSocket frames by hand, for what a decent client never sends.
 
 import { createHash } from 'node:crypto';
+import http2 from 'node:http2';
+import { http2Everywhere } from './dial.js';
 import { rawSubscribed } from './http.js';
-import { rawConnect } from './raw.js';
+import { sharedHttp2 } from './http2.js';
+import { Raw, rawConnect } from './raw.js';
+import { atEnd } from './wait.js';
 
+const { NGHTTP2_CANCEL } = http2.constants;
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 export const TEXT = 1, BINARY = 2, CONTINUE = 0, CLOSE = 8, PING = 9, PONG = 10;
 
@@ -79,20 +84,36 @@ export class RawWs {
   }
 }
 
-export async function openRawWs(t, server, path, fields) {
-  if (path.includes('format=raw')) return rawSubscribed(server, path, () => upgraded(t, server, path, fields), (ws) => ws.raw.closed);
-  const ws = await upgraded(t, server, path, fields);
+// `early`: frames that are sent together with the handshake.
+export async function openRawWs(t, server, path, { fields, early = [] } = {}) {
+  const open = async () => {
+    const ws = await (http2Everywhere ? overHttp2 : overHttp1)(t, server, path, { fields, early });
+    atEnd(t, () => ws.raw.close());
+    return ws;
+  };
+  if (path.includes('format=raw')) return rawSubscribed(server, path, open, (ws) => ws.raw.closed);
+  const ws = await open();
   if (path.startsWith('/ws')) ws.ready = await ws.json();
   return ws;
 }
 
-async function upgraded(t, server, path, fields) {
-  const raw = await rawConnect(t, server);
-  raw.send(upgradeRequest(server, path, fields));
-  const head = await raw.head();
-  if (head.status !== 101) throw new Error(`no upgrade: ${head.text}`);
-  const ws = new RawWs(raw);
-  ws.head = head;
+async function overHttp1(t, server, path, { fields, early }) {
+  const ws = new RawWs(await rawConnect(t, server));
+  ws.send(Buffer.from(upgradeRequest(server, path, fields)), ...early);
+  ws.head = await ws.raw.head();
+  if (ws.head.status !== 101) throw new Error(`no upgrade: ${ws.head.text}`);
+  return ws;
+}
+
+// A stream is reset and ended as a socket is.
+async function overHttp2(t, server, path, { fields, early }) {
+  const h2 = await sharedHttp2(server);
+  const stream = h2.connectWs(path, { headers: fields });
+  stream.resetAndDestroy = () => stream.close(NGHTTP2_CANCEL);
+  const ws = new RawWs(new Raw(stream));
+  if (early.length) ws.send(...early);
+  ws.head = await stream.head;
+  if (ws.head.status !== 200) throw new Error(`no WebSocket: ${ws.head.status}`);
   return ws;
 }
 
