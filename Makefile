@@ -132,11 +132,14 @@ tests/node_modules/.package-lock.json: tests/package-lock.json
 
 $(LOAD:%=$(BUILD)/load/%): $(BUILD)/load/%: tests/load/%.c $(LOAD_LIB) $(wildcard tests/load/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.c,$^)
+	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.c,$^) -lssl -lcrypto
 
-# One measurement is `make load_idle` and so on; they need two cores and a quiet machine.
+# One measurement is `make load_idle` and so on; they need two cores and a quiet machine. With
+# TLS=1.2 or TLS=1.3 the clients of load_idle, load_idle_cpu, load_burst and load_rates speak that.
 $(LOAD): %: $(BUILD)/load/% $(BUILD)/crier
-	@CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} $<
+	@$(if $(TLS),tests/tools/local_certificate build/tls)
+	@CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} LOAD_TLS=$(TLS) \
+	LOAD_TLS_FILES=$(abspath build/tls) $<
 
 load: $(LOAD) ## measure costs (docs/BENCHMARKS.md)
 

@@ -3,6 +3,7 @@
 
 #include "figures.h"
 #include "http.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +25,57 @@ const char *client_kind_name(enum client_kind k)
 {
     static const char *const name[] = {"sse", "ws", "poll"};
     return name[k];
+}
+
+static ssize_t send_bytes(const struct client *c, const char *bytes, size_t n)
+{
+    return c->tls ? tls_client_send(c->tls, bytes, n) : send(c->fd, bytes, n, MSG_NOSIGNAL);
+}
+
+static ssize_t receive_bytes(const struct client *c, char *out, size_t max)
+{
+    return c->tls ? tls_client_recv(c->tls, out, max) : recv(c->fd, out, max, MSG_DONTWAIT);
+}
+
+static void close_client(struct client *c)
+{
+    if (c->fd < 0)
+        return;
+    tls_client_free(c->tls);
+    close(c->fd);
+    *c = (struct client){.fd = -1};
+}
+
+/* --- asking --- */
+
+static void send_request(struct clients *cs, struct client *c)
+{
+    char path[512], request[1024];
+    const char *target = cs->target, *at = strstr(target, "%zu");
+    if (at)
+        snprintf(path, sizeof(path), "%.*s%zu%s", (int)(at - target), target,
+                 (size_t)(c - cs->client), at + 3);
+    else
+        snprintf(path, sizeof(path), "%s", target);
+    int n = snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path,
+                     cs->kind == CLIENT_WS ? "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+                                             "Sec-WebSocket-Version: 13\r\n"
+                                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                                           : "");
+    if (send_bytes(c, request, (size_t)n) != n)
+        die("sending a request");
+    c->asked = true;
+    if (cs->kind == CLIENT_POLL) { /* silent until there is news: ask /stats whether it stands */
+        c->ready = true;
+        cs->n_ready++;
+    }
+}
+
+/* Under TLS not before the handshake is over. */
+static void ask(struct clients *cs, struct client *c)
+{
+    if (!c->tls || tls_client_shake_hands(c->tls))
+        send_request(cs, c);
 }
 
 /* --- what was received --- */
@@ -98,29 +150,39 @@ static bool answer_ping(struct clients *cs, const struct client *c, const char *
         return false;
     pong[1] = (char)(0x80 | p[1]); /* masked with zeros */
     memcpy(pong + 6, p + 2, n - 2);
-    if (send(c->fd, pong, n + 4, MSG_NOSIGNAL) != (ssize_t)(n + 4))
+    if (send_bytes(c, pong, n + 4) != (ssize_t)(n + 4))
         die("answering a ping");
     cs->pings++;
     return true;
 }
 
-static void read_client(struct clients *cs, struct client *c)
+/* True when there may be more that epoll does not tell of. */
+static bool read_once(struct clients *cs, struct client *c)
 {
     static char text[READ_BYTES];
-    ssize_t r = recv(c->fd, text, sizeof(text), MSG_DONTWAIT);
+    ssize_t r = receive_bytes(c, text, sizeof(text));
     if (r < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (r <= 0) {
-        close(c->fd);
-        c->fd = -1;
+        close_client(c);
         cs->lost++;
-        return;
+        return false;
     }
     cs->bytes += (uint64_t)r;
     if (answer_ping(cs, c, text, (size_t)r))
-        return;
+        return c->tls;
     for (const char *p = text, *end = text + r; p < end;)
         p = c->in_number ? scan_number(cs, c, p, end) : scan_marker(cs, c, p, end);
+    return c->tls;
+}
+
+static void read_client(struct clients *cs, struct client *c)
+{
+    if (!c->asked)
+        ask(cs, c);
+    else
+        while (read_once(cs, c))
+            ;
 }
 
 void clients_read(struct clients *cs, int wait_ms)
@@ -150,42 +212,29 @@ void clients_await(struct clients *cs, uint64_t messages)
 
 /* --- coming and going --- */
 
-static void open_one(struct clients *cs, uint16_t port, const char *target, size_t i)
+static void open_one(struct clients *cs, uint16_t port, size_t i)
 {
     struct client *c = &cs->client[i];
-    char path[512], request[1024];
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
     *c = (struct client){.fd = tcp_connect(port)};
-    const char *at = strstr(target, "%zu");
-    if (at)
-        snprintf(path, sizeof(path), "%.*s%zu%s", (int)(at - target), target, i, at + 3);
-    else
-        snprintf(path, sizeof(path), "%s", target);
-    int n = snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path,
-                     cs->kind == CLIENT_WS ? "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-                                             "Sec-WebSocket-Version: 13\r\n"
-                                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                                           : "");
-    if (send(c->fd, request, (size_t)n, MSG_NOSIGNAL) != n)
-        die("sending a request");
+    if (tls_is_on(port))
+        c->tls = tls_client_new(c->fd);
+    ask(cs, c);
     if (epoll_ctl(cs->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev))
         die("epoll_ctl");
-    if (cs->kind == CLIENT_POLL) { /* silent until there is news: ask /stats whether it stands */
-        c->ready = true;
-        cs->n_ready++;
-    }
 }
 
 void clients_open(struct clients *cs, enum client_kind kind, uint16_t port, size_t n,
                   const char *target, size_t at_once)
 {
     time_t began = time(NULL);
-    *cs = (struct clients){.kind = kind, .n = n, .epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
+    *cs = (struct clients){
+        .kind = kind, .target = target, .n = n, .epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
     cs->client = calloc(n, sizeof(*cs->client));
     if (!cs->client || cs->epoll_fd < 0)
         die("%zu clients", n);
     for (size_t i = 0; i < n; i++) {
-        open_one(cs, port, target, i);
+        open_one(cs, port, i);
         while (i + 1 - cs->n_ready >= at_once)
             read_patiently(cs, began, "connecting");
     }
@@ -196,8 +245,7 @@ void clients_open(struct clients *cs, enum client_kind kind, uint16_t port, size
 void clients_close(struct clients *cs)
 {
     for (size_t i = 0; i < cs->n; i++)
-        if (cs->client[i].fd >= 0)
-            close(cs->client[i].fd);
+        close_client(&cs->client[i]);
     close(cs->epoll_fd);
     free(cs->client);
     cs->client = NULL;

@@ -15,8 +15,10 @@ const char *client_kind_name(enum client_kind k); /* as /stats calls it */
 
 struct client {
     int fd;
-    uint8_t matched; /* bytes of the marker that is looked for */
-    bool ready;      /* the server has said that the subscription stands */
+    struct tls_client *tls; /* owned; NULL in clear */
+    uint8_t matched;        /* bytes of the marker that is looked for */
+    bool asked;             /* the request is sent */
+    bool ready;             /* the server has said that the subscription stands */
     bool in_number;
     uint32_t digits, number;
     uint32_t last; /* number received last; 0 = none yet */
@@ -24,6 +26,7 @@ struct client {
 
 struct clients {
     enum client_kind kind;
+    const char *target;    /* borrowed */
     struct client *client; /* owned */
     size_t n;
     int epoll_fd;

@@ -66,7 +66,8 @@ static void measure(enum client_kind kind, const char *how, void (*publish)(stru
     struct runs rate = {0};
     char text[80];
     server_start(&b.server, options);
-    clients_open(&b.clients, kind, b.server.port, CLIENTS, target[kind], CONNECTING_AT_ONCE);
+    clients_open(&b.clients, kind, b.server.clients_port, CLIENTS, target[kind],
+                 CONNECTING_AT_ONCE);
     for (int i = 0; i < PUBLISHERS; i++)
         http_open(&b.publisher[i], b.server.port);
     for (int i = 0; i <= BURSTS; i++) {

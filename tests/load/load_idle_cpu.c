@@ -44,7 +44,7 @@ static void measure(enum client_kind kind, const char *one, const char *per_seco
     struct server s;
     struct clients cs;
     server_start(&s, options);
-    clients_open(&cs, kind, s.port, CLIENTS, target[kind], CONNECTING_AT_ONCE);
+    clients_open(&cs, kind, s.clients_port, CLIENTS, target[kind], CONNECTING_AT_ONCE);
     read_for(&cs, 2);
     for (int i = 0; i < RUNS; i++) {
         uint64_t before = signs_of_life(&cs), began = cpu_ns(s.pid);

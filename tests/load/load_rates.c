@@ -35,7 +35,7 @@ static void new_streams(enum client_kind kind)
     for (int i = -1; i < RUNS; i++) {
         struct clients cs;
         uint64_t began = cpu_ns(s.pid);
-        clients_open(&cs, kind, s.port, CLIENTS, target[kind], CONNECTING_AT_ONCE);
+        clients_open(&cs, kind, s.clients_port, CLIENTS, target[kind], CONNECTING_AT_ONCE);
         uint64_t here = cpu_ns(s.pid);
         clients_close(&cs);
         stats_wait(&h, client_kind_name(kind), 0);

@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include "figures.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -49,6 +50,16 @@ _Noreturn static void become_server(const struct server *s, const char *const op
     const char *argv[OPTIONS_MAX] = {binary(), "serve", "--host",    "127.0.0.1",
                                      "--port", "0",     "--workers", "1"};
     size_t n = 8;
+    char port[8], cert[PATH_MAX], key[PATH_MAX];
+    if (s->clients_port) {
+        const char *files = getenv("LOAD_TLS_FILES");
+        snprintf(port, sizeof(port), "%u", s->clients_port);
+        snprintf(cert, sizeof(cert), "%s/cert.pem", files ? files : "build/tls");
+        snprintf(key, sizeof(key), "%s/key.pem", files ? files : "build/tls");
+        const char *tls[] = {"--tls-port", port, "--tls-cert", cert, "--tls-key", key};
+        for (size_t i = 0; i < sizeof(tls) / sizeof(tls[0]); i++)
+            argv[n++] = tls[i];
+    }
     for (size_t i = 0; options && options[i]; i++) {
         if (n == OPTIONS_MAX - 1)
             die("too many options for the server");
@@ -82,6 +93,7 @@ void server_start(struct server *s, const char *const options[])
     s->log_fd = memfd_create("server-log", MFD_CLOEXEC);
     if (s->log_fd < 0)
         die("memfd_create");
+    s->clients_port = tls_wanted() ? tls_port() : 0;
     fflush(stdout);
     s->pid = fork();
     if (s->pid < 0)
@@ -97,6 +109,8 @@ void server_start(struct server *s, const char *const options[])
         }
         usleep(2000);
     }
+    if (!s->clients_port)
+        s->clients_port = s->port;
 }
 
 void server_stop(struct server *s)

@@ -17,7 +17,8 @@
 struct server {
     pid_t pid;
     uint16_t port;
-    int log_fd; /* a memfd: whatever the server says never blocks it */
+    uint16_t clients_port; /* the same, or one for TLS (tls.h) */
+    int log_fd;            /* a memfd: whatever the server says never blocks it */
 };
 
 /* `crier serve --host 127.0.0.1 --port 0 --workers 1` and the given options (NULL ends them).
