@@ -161,6 +161,7 @@ static ssize_t read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t m
     if (c->h->out.len >= H2_GATHER_BYTES)
         return NGHTTP2_ERR_PAUSE; /* the next write goes on here */
     size_t n = h2_stream_offer(st, max, &after);
+    c->cut = n == max && after == H2_MORE;
     if (!n && after == H2_MORE) {
         st->deferred = true;
         return NGHTTP2_ERR_DEFERRED;
@@ -186,8 +187,8 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *head,
     BUG_ON(out->len + n > sizeof(out->bytes));
     h2_stream_take(source->ptr, n, out->bytes + out->len);
     out->len += n;
-    /* A peer that reads says so, frame by frame if it likes. */
-    h2_guard_forgive(&c->guard, H2_WINDOW_UPDATE, 2);
+    if (!h2_guard_sent(&c->guard, n, c->cut, now_ms(c)))
+        h2_conn_fault(c, H2_ENHANCE_YOUR_CALM, h2_guard_name(H2_TINY_WINDOW));
     return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 
 #define WRITES_PER_TURN 4
+#define FLOOD_SAY_MS 1000
 
 static uint64_t now_ms(const struct h2_conn *c)
 {
@@ -89,19 +90,28 @@ static void finish(struct h2_conn *c)
     timer_set(loop_timers(c->h->loop), &c->timer, H2_LINGER_MS);
 }
 
-void h2_conn_fault(struct h2_conn *c, enum h2_code code, const char *flood)
+/* All are counted, few are named: who floods may come again at once. */
+static void say_flood(struct h2_conn *c, const char *flood)
 {
     char peer[SOCK_ADDR_TEXT_BYTES];
+    uint64_t now = now_ms(c);
+    metrics_inc(M_BAD_FLOOD);
+    if (c->h->flood_said_ms && now < c->h->flood_said_ms + FLOOD_SAY_MS)
+        return;
+    c->h->flood_said_ms = now;
+    sock_addr_text(&c->peer, peer);
+    log_warn("http2_flood", "peer=%s frames=\"%s\"", peer, flood);
+}
+
+void h2_conn_fault(struct h2_conn *c, enum h2_code code, const char *flood)
+{
     if (c->faulty)
         return;
     c->faulty = true;
     c->fault = (uint8_t)code;
     h2_conn_touch(c);
-    if (!flood)
-        return;
-    metrics_inc(M_BAD_FLOOD);
-    sock_addr_text(&c->peer, peer);
-    log_warn("http2_flood", "peer=%s frames=\"%s\"", peer, flood);
+    if (flood)
+        say_flood(c, flood);
 }
 
 /* --- deadlines --- */
@@ -110,7 +120,7 @@ static uint64_t due_ms(const struct h2_conn *c)
 {
     const struct h2_options *o = &c->h->opt;
     uint64_t due = c->pinged_ms ? c->pinged_ms + H2_PONG_MS : c->heard_ms + o->ping_ms;
-    uint64_t waiting = h2_stream_waiting_since(c);
+    uint64_t waiting = h2_exchange_waiting_since(c);
     if (waiting != UINT64_MAX && waiting + o->request_timeout_ms < due)
         due = waiting + o->request_timeout_ms;
     if (!c->n_streams && c->idle_since_ms + o->request_timeout_ms < due)
@@ -147,7 +157,7 @@ static void on_timer(struct timer *t)
         return;
     }
     if (now >= o->request_timeout_ms)
-        h2_stream_reset_late(c, now - o->request_timeout_ms);
+        h2_exchange_reset_late(c, now - o->request_timeout_ms);
     if (!c->n_streams && now >= c->idle_since_ms + o->request_timeout_ms)
         h2_wire_goaway(c, H2_NO_ERROR);
     if (!c->pinged_ms && now >= c->heard_ms + o->ping_ms) {
@@ -298,7 +308,7 @@ static void look_after(struct h2_conn *c)
 {
     if (conduit_has_more(&c->io))
         on_readable(c);
-    h2_stream_handle_ready(c);
+    h2_exchange_handle_ready(c);
     h2_conn_write(c);
     if (c->state == H2_OPEN)
         arm(c);

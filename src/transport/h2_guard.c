@@ -21,6 +21,8 @@ enum {
 };
 #define FLAG_END_STREAM 1
 
+#define TINY_BYTES 256 /* the end of every window may be as small */
+
 static const struct {
     const char *name;
     uint32_t burst, per_second;
@@ -32,6 +34,7 @@ static const struct {
     [H2_WINDOW_UPDATE] = {"WINDOW_UPDATE", 2000, 200},
     [H2_EMPTY_DATA] = {"empty DATA", 100, 10}, /* CVE-2019-9518 */
     [H2_CONTINUATION] = {"CONTINUATION", 50, 5},
+    [H2_TINY_WINDOW] = {"tiny windows", 200, 20}, /* CVE-2019-9511 */
 };
 
 void h2_guard_init(struct h2_guard *g, uint64_t now_ms)
@@ -63,9 +66,22 @@ bool h2_guard_charge(struct h2_guard *g, enum h2_charge what, uint64_t now_ms)
     return true;
 }
 
-void h2_guard_forgive(struct h2_guard *g, enum h2_charge what, uint32_t n)
+static void forgive(struct h2_guard *g, enum h2_charge what, uint32_t n)
 {
     g->spent[what] = g->spent[what] > n * 1000 ? g->spent[what] - n * 1000 : 0;
+}
+
+/* A peer that reads says so, frame by frame if it likes, in both windows; and may measure its
+ * bandwidth by a PING on each. Not when it is what makes the frames small. */
+bool h2_guard_sent(struct h2_guard *g, size_t bytes, bool cut, uint64_t now_ms)
+{
+    if (cut && bytes < TINY_BYTES)
+        return h2_guard_charge(g, H2_TINY_WINDOW, now_ms);
+    forgive(g, H2_WINDOW_UPDATE, 2);
+    forgive(g, H2_PING, 1);
+    if (bytes >= TINY_BYTES)
+        forgive(g, H2_TINY_WINDOW, 1);
+    return true;
 }
 
 const char *h2_guard_name(enum h2_charge what)

@@ -24,12 +24,13 @@ enum h2_code {
 
 enum h2_charge {
     H2_RESET,         /* streams reset: by the peer, or by us for a fault of the peer's */
-    H2_PING,          /* each is answered */
+    H2_PING,          /* each is answered; beyond one for every DATA frame of ours */
     H2_SETTINGS,      /* each is answered, and may walk all streams */
     H2_PRIORITY,      /* each may move a tree of streams */
     H2_WINDOW_UPDATE, /* beyond two for every DATA frame of ours */
     H2_EMPTY_DATA,    /* DATA without data that ends nothing */
     H2_CONTINUATION,
+    H2_TINY_WINDOW, /* DATA of ours that a window cut to almost nothing; large frames forgive it */
     H2_CHARGES
 };
 
@@ -53,8 +54,9 @@ struct h2_guard {
 void h2_guard_init(struct h2_guard *g, uint64_t now_ms);
 /* One more frame of the kind. False: more than is tolerated. */
 bool h2_guard_charge(struct h2_guard *g, enum h2_charge what, uint64_t now_ms);
-/* We did something that makes n of them likely. */
-void h2_guard_forgive(struct h2_guard *g, enum h2_charge what, uint32_t n);
+/* We sent a DATA frame of so many bytes; cut: because the peer gave no window for what there is.
+ * False: it lets us have next to nothing too often. */
+bool h2_guard_sent(struct h2_guard *g, size_t bytes, bool cut, uint64_t now_ms);
 const char *h2_guard_name(enum h2_charge what);
 /* Follows the frames in what the peer sends, its preface first. Returns how many of the bytes are
  * fine; when fewer than there are, *code says with what the connection must end, and for a flood

@@ -2,7 +2,7 @@
  *
  *   h2.c          nghttp2: its callbacks, and the verbs (h2_wire_...) that hide it from the others
  *   h2_conn.c     a connection: reading, writing, timers, the end
- *   h2_stream.c   a stream: request, answer, session
+ *   h2_stream.c   a stream: h2_exchange.c, its request and answer; h2_session.c, what it may become
  *   h2_request.c  header fields; h2_guard.c floods. Pure.
  *
  * nghttp2 must not be called from its own callbacks, so those only note what came; requests are
@@ -52,6 +52,7 @@ struct h2 {
     bool busy;      /* nghttp2 is on the stack */
     bool draining;
     bool left; /* a session ended: the hub has something to free */
+    uint64_t flood_said_ms;
     struct loop_hook hook;
     struct h2_gather out;
     char in[H2_READ_BYTES];
@@ -90,6 +91,7 @@ struct h2_conn {
     uint8_t drain; /* enum h2_drain */
     bool faulty;   /* what comes is dropped */
     bool blocked;  /* waits for EPOLLOUT */
+    bool cut;      /* a window ended the DATA frame that is being made */
 };
 
 struct h2_stream {
@@ -160,11 +162,38 @@ enum h2_after { H2_MORE, H2_REST, H2_END };
 size_t h2_stream_offer(struct h2_stream *st, size_t max, enum h2_after *after);
 /* Copies what was offered just now. */
 void h2_stream_take(struct h2_stream *st, size_t n, char *out);
+
+/* --- h2_exchange.c --- */
+/* False: no memory. */
+bool h2_exchange_new(struct h2_stream *st) MUST_CHECK;
+/* The stream goes on, or ends, without it. */
+void h2_exchange_drop(struct h2_stream *st);
+bool h2_exchange_field(struct h2_exchange *x, struct slice name, struct slice value) MUST_CHECK;
+void h2_exchange_bad_field(struct h2_exchange *x);
+void h2_exchange_headers_done(struct h2_exchange *x, bool end);
+void h2_exchange_data(struct h2_exchange *x, struct slice bytes);
+void h2_exchange_peer_ended(struct h2_exchange *x);
+/* As of the stream. */
+size_t h2_exchange_offer(const struct h2_exchange *x, size_t max, enum h2_after *after);
+void h2_exchange_take(struct h2_exchange *x, size_t n, char *out);
 /* Routes the requests that are complete. */
-void h2_stream_handle_ready(struct h2_conn *c);
-/* The longest that an exchange has been waiting for the peer; UINT64_MAX = none. */
-uint64_t h2_stream_waiting_since(const struct h2_conn *c);
+void h2_exchange_handle_ready(struct h2_conn *c);
+/* The longest that one has been waiting for the peer; UINT64_MAX = none. */
+uint64_t h2_exchange_waiting_since(const struct h2_conn *c);
 /* Resets those that have waited since before the time. */
-void h2_stream_reset_late(struct h2_conn *c, uint64_t before_ms);
+void h2_exchange_reset_late(struct h2_conn *c, uint64_t before_ms);
+
+/* --- h2_session.c --- */
+void h2_session_pools_init(struct h2 *h);
+void h2_session_pools_release(struct h2 *h);
+/* Answers with the head and gives the stream to hst. False: hst was cancelled. */
+bool h2_session_open(struct h2_stream *st, const struct http_response *head,
+                     struct http_stream *hst, bool websocket) MUST_CHECK;
+void h2_session_lost(struct h2_session *hs); /* the stream is no more */
+bool h2_session_reads(const struct h2_session *hs);
+void h2_session_input(struct h2_session *hs, struct slice bytes);
+void h2_session_peer_ended(struct h2_session *hs);
+size_t h2_session_offer(struct h2_session *hs, size_t max, enum h2_after *after);
+void h2_session_take(struct h2_session *hs, size_t n, char *out);
 
 #endif

@@ -192,10 +192,27 @@ static void what_we_caused_is_forgiven(void **state)
     (void)state;
     begin();
     for (int i = 0; i < 100000; i++) {
-        h2_guard_forgive(&guard, H2_WINDOW_UPDATE, 2);
+        assert_true(h2_guard_sent(&guard, 100, false, NOW));
         assert_true(h2_guard_charge(&guard, H2_WINDOW_UPDATE, NOW));
         assert_true(h2_guard_charge(&guard, H2_WINDOW_UPDATE, NOW));
+        assert_true(h2_guard_charge(&guard, H2_PING, NOW));
     }
+}
+
+static void windows_end_somewhere_but_not_every_time_at_once(void **state)
+{
+    (void)state;
+    begin();
+    for (int i = 0; i < 100000; i++) { /* 64 KiB */
+        assert_true(h2_guard_sent(&guard, 1, true, NOW));
+        assert_true(h2_guard_sent(&guard, 16384, false, NOW));
+    }
+    for (int i = 0; i < 200; i++)
+        assert_true(h2_guard_sent(&guard, 1, true, NOW));
+    assert_false(h2_guard_sent(&guard, 1, true, NOW));
+    assert_true(h2_guard_sent(&guard, 1, true, NOW + 50));
+    for (int i = 0; i < 1000; i++)
+        assert_true(h2_guard_sent(&guard, 1, false, NOW)); /* small, but all there is */
 }
 
 int main(void)
@@ -208,6 +225,7 @@ int main(void)
         cmocka_unit_test(skipping_for_ever_needs_no_more_memory),
         cmocka_unit_test(floods_are_seen),
         cmocka_unit_test(time_forgives),
+        cmocka_unit_test(windows_end_somewhere_but_not_every_time_at_once),
         cmocka_unit_test(what_we_caused_is_forgiven),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
