@@ -401,8 +401,10 @@ function startWhenPossible(backoff) {
 
 document.getElementById('publish-channel').textContent = CHANNEL;
 document.getElementById('channel').value = CHANNEL;
+// A certificate for this very machine is one that nobody else has signed.
+const curl = /^https:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/]/.test(location.href) ? 'curl -k' : 'curl';
 document.querySelector('#shell code').textContent =
-  `curl -N '${url('/events', { channel: CHANNEL })}'\n` + `curl -d 'hello' '${url('/publish', { channel: CHANNEL })}'`;
+  `${curl} -N '${url('/events', { channel: CHANNEL })}'\n` + `${curl} -d 'hello' '${url('/publish', { channel: CHANNEL })}'`;
 document.getElementById('publish-form').addEventListener('submit', publishForm);
 document.getElementById('burst-button').addEventListener('click', publishBurst);
 

@@ -21,7 +21,8 @@
 #define POLL_SLICE_MS 1000
 
 struct http_client {
-    CURLM *multi; /* owned; keeps the connections */
+    CURLM *multi;        /* owned; keeps the connections */
+    const char *ca_file; /* borrowed; NULL = the system's */
     int stop_fd;
 };
 
@@ -39,13 +40,14 @@ struct http_raw {
     curl_socket_t fd;
 };
 
-struct http_client *http_client_new(int stop_fd)
+struct http_client *http_client_new(int stop_fd, const char *ca_file)
 {
     struct http_client *c = calloc(1, sizeof(*c));
     if (!c || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         abort();
     c->multi = curl_multi_init();
     c->stop_fd = stop_fd;
+    c->ca_file = ca_file;
     if (!c->multi)
         abort();
     return c;
@@ -58,7 +60,7 @@ void http_client_free(struct http_client *c)
     free(c);
 }
 
-static CURL *easy_new(const char *url, char *error)
+static CURL *easy_new(const struct http_client *c, const char *url, char *error)
 {
     CURL *easy = curl_easy_init();
     if (!easy)
@@ -71,6 +73,8 @@ static CURL *easy_new(const char *url, char *error)
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "crier/" CRIER_VERSION);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    if (c->ca_file)
+        curl_easy_setopt(easy, CURLOPT_CAINFO, c->ca_file);
     return easy;
 }
 
@@ -175,7 +179,7 @@ enum err http_perform(struct http_client *c, const struct http_request *r,
 {
     char error[CURL_ERROR_SIZE];
     memset(answer, 0, sizeof(*answer));
-    struct transfer t = {.easy = easy_new(r->url, error),
+    struct transfer t = {.easy = easy_new(c, r->url, error),
                          .request = r,
                          .answer = answer,
                          .last_byte_ms = clock_mono_ms()};
@@ -224,7 +228,7 @@ enum err http_raw_open(struct http_client *c, const char *url, struct http_raw *
         abort();
     error[0] = 0;
     r->client = c;
-    r->easy = easy_new(url, curl_error);
+    r->easy = easy_new(c, url, curl_error);
     curl_easy_setopt(r->easy, CURLOPT_CONNECT_ONLY, 1L);
     /* Else ALPN could choose HTTP/2, and a proxy would want a request instead of a tunnel. */
     curl_easy_setopt(r->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

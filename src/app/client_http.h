@@ -9,8 +9,9 @@
 #include "crier/buf.h"
 
 struct http_client;
-/* stop_fd is borrowed; -1 for none. Aborts when memory is used up. */
-struct http_client *http_client_new(int stop_fd);
+/* stop_fd is borrowed; -1 for none. ca_file (PEM, borrowed) says who may sign the certificate of a
+ * server; NULL: who the system trusts. Aborts when memory is used up. */
+struct http_client *http_client_new(int stop_fd, const char *ca_file);
 void http_client_free(struct http_client *c);
 
 struct http_answer {

@@ -41,6 +41,12 @@ enum err client_base_url(const char *option, struct buf *b)
     return ERR_OK;
 }
 
+const char *client_ca_file(const char *option)
+{
+    const char *file = option ? option : getenv("CRIER_CA");
+    return file && file[0] ? file : NULL;
+}
+
 void client_url_query(struct buf *b, const char *name, const char *value)
 {
     if (!value)

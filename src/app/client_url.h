@@ -11,6 +11,8 @@
 /* The server's address: `option`, else CRIER_URL, else localhost with the port of CRIER_PORT or
  * PORT, else 8080; without a slash at its end. ERR_SYNTAX unless http or https. */
 enum err client_base_url(const char *option, struct buf *b) MUST_CHECK;
+/* Who may sign the server's certificate, a file: `option`, else CRIER_CA, else NULL. */
+const char *client_ca_file(const char *option);
 /* Appends "?name=value" or "&name=value", percent-encoded; nothing when value is NULL. */
 void client_url_query(struct buf *b, const char *name, const char *value);
 

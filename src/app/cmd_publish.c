@@ -22,6 +22,8 @@
 
 const struct args_option publish_options[PUBLISH_OPTIONS] = {
     [PUBLISH_URL] = {"url", "URL", "the server [$CRIER_URL, else http://localhost:$PORT or 8080]"},
+    [PUBLISH_CA] = {"ca", "FILE",
+                    "who may sign its certificate (PEM) [$CRIER_CA, else who the system trusts]"},
     [PUBLISH_EVENT] = {"event", "NAME", "event name, as EventSource listeners see it"},
     [PUBLISH_KEY] = {"key", "KEY", "Idempotency-Key: publishing twice with it publishes once"},
     [PUBLISH_TYPE] = {"content-type", "TYPE",
@@ -94,11 +96,12 @@ static void add_header(struct buf *b, const char *name, const char *value)
     buf_append_char(b, 0);
 }
 
-static int post(const char *url, const char *const *headers, struct slice message)
+static int post(const char *url, const char *ca_file, const char *const *headers,
+                struct slice message)
 {
     struct buf answer_body;
     struct http_answer answer;
-    struct http_client *http = http_client_new(-1);
+    struct http_client *http = http_client_new(-1, ca_file);
     struct http_request request = {.url = url,
                                    .headers = headers,
                                    .post = true,
@@ -136,7 +139,7 @@ static int publish(const char **value, const char *channel, struct slice message
     else if (url.failed || type.failed || key.failed)
         code = usage("an argument is too long");
     else
-        code = post(url.data, headers, message);
+        code = post(url.data, client_ca_file(value[PUBLISH_CA]), headers, message);
     buf_release(&url);
     buf_release(&type);
     buf_release(&key);

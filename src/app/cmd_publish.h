@@ -4,7 +4,14 @@
 
 #include "client_args.h"
 
-enum publish_option { PUBLISH_URL, PUBLISH_EVENT, PUBLISH_KEY, PUBLISH_TYPE, PUBLISH_OPTIONS };
+enum publish_option {
+    PUBLISH_URL,
+    PUBLISH_CA,
+    PUBLISH_EVENT,
+    PUBLISH_KEY,
+    PUBLISH_TYPE,
+    PUBLISH_OPTIONS
+};
 extern const struct args_option publish_options[PUBLISH_OPTIONS];
 
 #endif

@@ -27,6 +27,8 @@
 const struct args_option subscribe_options[SUBSCRIBE_OPTIONS] = {
     [SUBSCRIBE_URL] = {"url", "URL",
                        "the server [$CRIER_URL, else http://localhost:$PORT or 8080]"},
+    [SUBSCRIBE_CA] = {"ca", "FILE",
+                      "who may sign its certificate (PEM) [$CRIER_CA, else who the system trusts]"},
     [SUBSCRIBE_TRANSPORT] = {"transport", "NAME", "sse, ws or poll [sse]"},
     [SUBSCRIBE_SINCE] = {"since", "CURSOR", "go on from this cursor [from now]"},
     [SUBSCRIBE_HISTORY] = {"history", "N", "begin with the last N kept messages"},
@@ -167,7 +169,7 @@ int cmd_subscribe(int argc, char **argv)
     } else {
         catch_signals();
         f.base_url = base_url.data;
-        f.http = http_client_new(stop_pipe[0]);
+        f.http = http_client_new(stop_pipe[0], client_ca_file(value[SUBSCRIBE_CA]));
         code = follow_for_ever(&f, transport_named(value[SUBSCRIBE_TRANSPORT]));
         http_client_free(f.http);
     }

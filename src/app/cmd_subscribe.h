@@ -6,6 +6,7 @@
 
 enum subscribe_option {
     SUBSCRIBE_URL,
+    SUBSCRIBE_CA,
     SUBSCRIBE_TRANSPORT,
     SUBSCRIBE_SINCE,
     SUBSCRIBE_HISTORY,

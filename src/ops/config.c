@@ -104,7 +104,7 @@ static const struct option options[] = {
 #define MESSAGE_EXTRA_BYTES (64 * KIB) /* what else a message has in Redis: names, framing */
 
 /* Variables of the other subcommands: exported once for a whole shell, they must not stop serve. */
-static const char *const foreign_env[] = {ENV_PREFIX "URL"};
+static const char *const foreign_env[] = {ENV_PREFIX "URL", ENV_PREFIX "CA"};
 
 /* Names */
 

@@ -138,6 +138,7 @@ test('the demo and the chat are on HTTP/2 with their WebSockets, and say so', as
     await joined(page);
     await waitIn(page, () => document.getElementById('protocol').textContent === 'HTTP/2');
     assert.deepEqual(answersOf(page, 'WebSocket').map((a) => a.status), [200], path);
+    if (path === '/') assert.match(await page.textContent('#shell'), /^curl -k -N 'https:/, 'the commands work with a certificate that nobody has signed');
     const requests = page.network.filter((a) => a.type !== 'WebSocket');
     assert.deepEqual([...new Set(requests.map((a) => a.protocol))], ['h2']);
     assert.equal(new Set(requests.map((a) => a.connection)).size, 1, 'one connection');

@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import test from 'node:test';
+import { makeCertificates } from './lib/certs.js';
 import { get, history, numbered, publish, publishMany } from './lib/http.js';
+import { freePort } from './lib/process.js';
 import { startRelay } from './lib/relay.js';
 import { parseLogLine, run, Server, spawnCrier, startServer } from './lib/server.js';
 import { atEnd, guard, Queue, until } from './lib/wait.js';
@@ -107,14 +109,6 @@ test('a port that is taken is said', async (t) => {
   assert.match(stderr, new RegExp(`${taken.address().port}`));
 });
 
-async function freePort() {
-  const probe = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((done) => probe.once('listening', done));
-  const { port } = probe.address();
-  await new Promise((done) => probe.close(done));
-  return port;
-}
-
 test('the port: flag before CRIER_PORT before PORT', async (t) => {
   const [a, b, c] = [await freePort(), await freePort(), await freePort()];
   for (const [flags, env, expected] of [
@@ -197,10 +191,13 @@ for (const transport of ['sse', 'ws', 'poll']) {
     const server = await startServer(t);
     const sub = subscribe(t, ['--url', server.origin, '--transport', transport, 'a', 'b/c']);
     await listeners(server, 'b/c', 1);
-    await publish(server, 'a', 'hello');
-    await publish(server, 'b/c', '{"x":\n [1]}', { type: 'application/json' });
-    await publish(server, 'a', 'Grüße');
-    assert.deepEqual(await sub.lines.take(3), ['hello', '{"x":  [1]}', 'Grüße']);
+    // One by one: the order is each channel's own, and a poll gives channel after channel.
+    for (const [channel, message, line, options] of [
+      ['a', 'hello', 'hello'], ['b/c', '{"x":\n [1]}', '{"x":  [1]}', { type: 'application/json' }], ['a', 'Grüße', 'Grüße'],
+    ]) {
+      await publish(server, channel, message, options);
+      assert.equal(await sub.lines.next(), line);
+    }
     sub.proc.kill('SIGINT');
     assert.deepEqual(await guard(sub.exit, 'the end'), { code: 0, signal: null });
     await listeners(server, 'a', 0);
@@ -289,4 +286,24 @@ test('curl listens and publishes as in the README', async (t) => {
   const posted = spawn('curl', ['-s', '-d', 'hello', `${server.origin}/publish?channel=news`]);
   await new Promise((done) => posted.once('close', done));
   await until(() => /\ndata: hello\n\n$/.test(text), () => `curl sees the message: ${text}`);
+});
+
+test('over https: --ca or CRIER_CA says whom to trust, and nobody else is', async (t) => {
+  const certs = makeCertificates(t);
+  const tlsPort = await freePort();
+  const server = await startServer(t, ['--tls-port', String(tlsPort), '--tls-cert', certs.cert, '--tls-key', certs.key]);
+  const url = ['--url', `https://localhost:${tlsPort}`];
+  for (const transport of ['sse', 'ws', 'poll']) {
+    const sub = subscribe(t, [...url, '--ca', certs.ca, '--transport', transport, '--count', '1', transport]);
+    await listeners(server, transport, 1);
+    const { code, stderr } = await run(['publish', ...url, transport, 'safely'], { env: { CRIER_CA: certs.ca } });
+    assert.equal(code, 0, stderr);
+    assert.equal(await sub.lines.next(), 'safely');
+    assert.equal((await guard(sub.exit, 'its end')).code, 0);
+    for (const args of [['publish', ...url, '--ca', certs.strangerCa, 'a', 'x'], ['subscribe', ...url, '--transport', transport, 'a']]) {
+      const refused = await run(args);
+      assert.equal(refused.code, 1);
+      assert.match(refused.stderr, /certificate/);
+    }
+  }
 });

@@ -234,7 +234,7 @@ static void foreign_variables_are_left_alone(void **state)
     (void)state;
     assert_int_equal(
         load(ARGS(),
-             ENV("CRIER_TEST_SEED=7", "CRIER_URL=http://x", "OTHER=1",
+             ENV("CRIER_TEST_SEED=7", "CRIER_URL=http://x", "CRIER_CA=x", "OTHER=1",
                  "CRIER_PORT=tcp://10.0.0.1:8080", "CRIER_PORT_8080_TCP_ADDR=10.0.0.1",
                  "CRIER_SERVICE_HOST=10.0.0.1", "CRIER_REDIS_PORT=tcp://10.0.0.2:6379",
                  "CRIER_REDIS_PORT_6379_TCP_ADDR=10.0.0.2", "CRIER_REDIS_SERVICE_HOST=10.0.0.2",
