@@ -40,6 +40,11 @@ NET_TLS := $(patsubst %,net/%.test.js,api browser chat cors delivery errors h2 h
 # And again over HTTP/2, agreed on by ALPN as browsers do: a request is a request.
 NET_H2 := $(patsubst %,net/%.test.js,api chat cors errors poll publish sse ws ws-frames ws-raw)
 TLS_FLAGS := --tls-port 8443 --tls-cert build/tls/cert.pem --tls-key build/tls/key.pem
+define TLS_WORDS
+crier: open https://localhost:8443 (the browser asks once: nobody else has signed this certificate)
+crier: curl takes it with --cacert build/tls/cert.pem, crier publish and subscribe with --ca
+endef
+export TLS_WORDS
 FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])
 
 all: $(BUILD)/crier ## build crier (FLAVOR=release|debug|asan|ubsan|tsan)
@@ -85,7 +90,7 @@ $(BUILD)/need: tests/tools/need
 run: ## build, serve the demo on http://localhost:8080 (REDIS=1: over Redis; TLS=1: https on 8443 too)
 	@tests/tools/need install build $(if $(REDIS),redis) $(if $(TLS),tls)
 	@$(MAKE) --no-print-directory -s all
-	@$(if $(TLS),tests/tools/local_certificate build/tls)
+	@$(if $(TLS),tests/tools/local_certificate build/tls && echo "$$TLS_WORDS" >&2)
 	@exec $(if $(REDIS),tests/tools/with_redis) $(BUILD)/crier serve $(if $(TLS),$(TLS_FLAGS))
 
 test: ## install what is missing, build, run all tests
