@@ -35,7 +35,7 @@ LOAD := $(patsubst tests/load/%.c,%,$(sort $(wildcard tests/load/load_*.c)))
 LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
 # Run again with all clients over TLS; these are about what a client sees of its own connection.
-NET_TLS := $(patsubst %,net/%.test.js,api browser chat cors delivery errors h2 hostile http-strict \
+NET_TLS := $(patsubst %,net/%.test.js,api browser chat cors delivery errors h2 h2-floods h2-ws hostile http-strict \
              overload poll publish resume shutdown slow sse workers ws ws-frames ws-raw ws-upgrade)
 # And again over HTTP/2, agreed on by ALPN as browsers do: a request is a request.
 NET_H2 := $(patsubst %,net/%.test.js,api chat cors errors poll publish sse ws ws-frames ws-raw)

@@ -153,6 +153,19 @@ static void refuse(struct h2_exchange *x, int status, const char *code, const ch
     buf_release(&b);
 }
 
+/* Many may have been asked for before the first one was there. */
+static bool is_too_much(const struct h2_exchange *x, const struct http_response *res)
+{
+    return !res->body_is_static && res->body.len > H2_ANSWER_SMALL_BYTES &&
+           x->st->conn->answer_bytes + res->body.len > H2_ANSWERS_HARD_BYTES;
+}
+
+static void refuse_overload(struct h2_exchange *x)
+{
+    metrics_inc(M_BAD_OVERLOAD);
+    refuse(x, 503, "overloaded", "too many large answers at once on one connection");
+}
+
 /* 2xx to a CONNECT would say that the WebSocket is open. */
 static void refuse_connect(struct h2_exchange *x)
 {
@@ -167,6 +180,8 @@ static void respond(struct http_exchange *ex, const struct http_response *res)
         return;
     if (x->target.websocket && res->status < 300)
         refuse_connect(x);
+    else if (is_too_much(x, res))
+        refuse_overload(x);
     else
         answer(x, res);
 }

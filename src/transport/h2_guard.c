@@ -21,6 +21,8 @@ enum {
 };
 #define FLAG_END_STREAM 1
 
+/* nghttp2 takes eight, and calls the ninth a mistake and not a flood. (CVE-2024-28182) */
+#define CONTINUATIONS_MAX 8
 #define TINY_BYTES 256 /* the end of every window may be as small */
 
 static const struct {
@@ -166,6 +168,9 @@ static enum h2_code judge(struct h2_guard *g, uint64_t now_ms, enum h2_charge *w
     if (code)
         return code;
     *what = charge_of(type, flags, len);
+    g->continuations = *what == H2_CONTINUATION ? g->continuations + 1 : 0;
+    if (g->continuations > CONTINUATIONS_MAX)
+        return H2_ENHANCE_YOUR_CALM;
     return *what == H2_CHARGES || h2_guard_charge(g, *what, now_ms) ? H2_NO_ERROR
                                                                     : H2_ENHANCE_YOUR_CALM;
 }

@@ -29,7 +29,7 @@ enum h2_charge {
     H2_PRIORITY,      /* each may move a tree of streams */
     H2_WINDOW_UPDATE, /* beyond two for every DATA frame of ours */
     H2_EMPTY_DATA,    /* DATA without data that ends nothing */
-    H2_CONTINUATION,
+    H2_CONTINUATION,  /* also: more of one request than its header may need */
     H2_TINY_WINDOW, /* DATA of ours that a window cut to almost nothing; large frames forgive it */
     H2_CHARGES
 };
@@ -48,7 +48,8 @@ struct h2_guard {
     } skipped[H2_SKIPPED_RANGES]; /* the newest; older ones are forgotten */
     uint32_t ended[H2_ENDED_IDS]; /* as above */
     uint8_t head[H2_FRAME_HEAD_BYTES];
-    uint8_t head_len; /* bytes of it that are here */
+    uint8_t head_len;      /* bytes of it that are here */
+    uint8_t continuations; /* in a row */
 };
 
 void h2_guard_init(struct h2_guard *g, uint64_t now_ms);

@@ -24,12 +24,14 @@ struct nghttp2_option;
 #define H2_READ_BYTES (64 * 1024)
 #define H2_FRAME_BYTES (9 + 16384) /* the largest we send */
 #define H2_GATHER_BYTES (64 * 1024)
-#define H2_BODIES_MAX_BYTES (4u * 1024 * 1024)  /* of a connection's unfinished requests */
-#define H2_ANSWERS_MAX_BYTES (4u * 1024 * 1024) /* not taken: further requests wait */
-#define H2_PONG_MS 10000                        /* for an answer to our PING */
-#define H2_LINGER_MS 2000                       /* for the peer's FIN after ours */
-#define H2_DROP_MAX_BYTES (1024 * 1024)         /* of what a peer sends after our GOAWAY */
-#define H2_DRAIN_MS 1000                        /* for the round trip between the two GOAWAYs */
+#define H2_BODIES_MAX_BYTES (4u * 1024 * 1024)    /* of a connection's unfinished requests */
+#define H2_ANSWERS_MAX_BYTES (4u * 1024 * 1024)   /* not taken: further requests wait */
+#define H2_ANSWERS_HARD_BYTES (16u * 1024 * 1024) /* those that were under way get 503 */
+#define H2_ANSWER_SMALL_BYTES 4096                /* has room always */
+#define H2_PONG_MS 10000                          /* for an answer to our PING */
+#define H2_LINGER_MS 2000                         /* for the peer's FIN after ours */
+#define H2_DROP_MAX_BYTES (1024 * 1024)           /* of what a peer sends after our GOAWAY */
+#define H2_DRAIN_MS 1000                          /* for the round trip between the two GOAWAYs */
 
 /* What goes out in one write. */
 struct h2_gather {

@@ -160,8 +160,11 @@ static void floods_are_seen(void **state)
                   {CONTINUATION, 9, 50, H2_CONTINUATION}};
     for (size_t i = 0; i < sizeof(floods) / sizeof(floods[0]); i++) {
         begin();
-        for (unsigned n = 0; n < floods[i].burst; n++)
+        for (unsigned n = 0; n < floods[i].burst; n++) {
             put(floods[i].type, 0, 1, floods[i].len);
+            if (floods[i].type == CONTINUATION) /* not too many in a row */
+                put(HEADERS, 0, 1, 1);
+        }
         all_is_fine();
         n_bytes = 0;
         put(floods[i].type, 0, 1, floods[i].len);
@@ -170,6 +173,23 @@ static void floods_are_seen(void **state)
         assert_int_equal(what, floods[i].what);
         assert_non_null(h2_guard_name(what));
     }
+}
+
+static void a_header_needs_few_continuations(void **state)
+{
+    (void)state;
+    begin();
+    for (int request = 0; request < 5; request++) {
+        put(HEADERS, 0, 1, 16);
+        for (int i = 0; i < 8; i++)
+            put(CONTINUATION, 0, 1, 16);
+    }
+    all_is_fine();
+    n_bytes = 0;
+    put(CONTINUATION, 0, 1, 16);
+    assert_int_equal(input(0, n_bytes), 0);
+    assert_int_equal(code, H2_ENHANCE_YOUR_CALM);
+    assert_int_equal(what, H2_CONTINUATION);
 }
 
 static void time_forgives(void **state)
@@ -224,6 +244,7 @@ int main(void)
         cmocka_unit_test(an_id_that_was_skipped_is_not_opened_later),
         cmocka_unit_test(skipping_for_ever_needs_no_more_memory),
         cmocka_unit_test(floods_are_seen),
+        cmocka_unit_test(a_header_needs_few_continuations),
         cmocka_unit_test(time_forgives),
         cmocka_unit_test(windows_end_somewhere_but_not_every_time_at_once),
         cmocka_unit_test(what_we_caused_is_forgiven),
