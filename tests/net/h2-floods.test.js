@@ -90,8 +90,12 @@ test('header bombs one after another are a flood, and need no memory', async (t)
   const unharmed = await bystander(t, server);
   const before = rssMiB(server);
   const h2 = await Frames.open(t, server);
-  h2.send(...many(700, (i) => [open(i, BOMB)]));
-  assert.equal(await h2.goaway(), NGHTTP2_ENHANCE_YOUR_CALM);
+  for (let i = 0, code; code === undefined; i++) {
+    assert.ok(i < 5000, 'it goes on and on');
+    h2.send(open(i, BOMB));
+    const f = await h2.upTo((x) => x.type === RST_STREAM || x.type === GOAWAY);
+    if (f.type === GOAWAY) assert.equal((code = f.payload.readUInt32BE(4)), NGHTTP2_ENHANCE_YOUR_CALM);
+  }
   assert.ok(rssMiB(server) - before < 24, `from ${before} to ${rssMiB(server)} MiB`);
   await unharmed();
 });
