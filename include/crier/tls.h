@@ -1,4 +1,5 @@
-/* tls.h - TLS sessions over sockets that are already connected (OpenSSL; tls.c alone includes it).
+/* tls.h - TLS sessions over sockets that are already connected (OpenSSL; tls.c alone includes
+ * openssl/ssl.h).
  *
  * A context holds what sessions of one kind share (trust, certificate); a session is bytes in and
  * bytes out of one non-blocking descriptor, which it does not own. TLS 1.2 and up. Contexts may be
@@ -29,17 +30,23 @@ enum tls_client_auth { TLS_CLIENT_NONE, TLS_CLIENT_OPTIONAL, TLS_CLIENT_REQUIRED
 
 #define TLS_PAIRS_MAX 16
 
+struct tls_pair {
+    const char *cert_file; /* PEM chain */
+    const char *key_file;
+};
+
 struct tls_server_options {
-    const char *cert_files; /* PEM chains, comma separated; the first is for names nobody has */
-    const char *key_files;  /* their keys, in the same order */
-    const char *alpn;       /* protocols, comma separated, the best first; NULL = none */
-    const char *client_ca;  /* PEM, who may sign certificates of clients; NULL = nobody */
+    const struct tls_pair *pair; /* the first is for names nobody has */
+    size_t n_pairs;              /* 1 to TLS_PAIRS_MAX */
+    const char *alpn;            /* protocols, comma separated, the best first; NULL = none */
+    const char *client_ca;       /* PEM, who may sign certificates of clients; NULL = nobody */
     enum tls_client_auth client_auth;
     bool kernel; /* the kernel encrypts, where it and the library can */
 };
 
 /* A client that names a host gets the first certificate that is for it. Tickets of one context are
- * not good for another. ERR_NOT_FOUND, ERR_SYNTAX, with one line in why. */
+ * not good for another. A certificate that is not valid now is refused. ERR_NOT_FOUND, ERR_SYNTAX,
+ * with one line in why. */
 enum err tls_server_new(const struct tls_server_options *o, struct tls_ctx **out,
                         char why[TLS_WHY_BYTES]) MUST_CHECK;
 

@@ -11,20 +11,23 @@
  * It does not ignore a missing close_notify in OpenSSL (which would report it as a regular end of
  * data) but reports it as ERR_CLOSED all the same: protocols with lengths of their own see whether
  * something is missing.
+ *
+ * Where the kernel encrypts, application data goes to it directly. OpenSSL would keep the address
+ * of what the kernel did not take and send from there later, whatever is there by then (its pull
+ * request 31146).
  */
 #include "crier/tls.h"
 
-#include <arpa/inet.h>
+#include "tls_cert.h"
+
 #include <errno.h>
-#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#define MAX_NAME_BYTES 256
 #define RECORD_BYTES 16384 /* the most that one record carries (RFC 8446 5.1) */
 
 /* TLS 1.2 with forward secrecy and authenticated encryption; 1.3 has nothing else. */
@@ -53,6 +56,7 @@ struct tls {
     bool read_wants_write;
     bool write_wants_read;
     uint8_t failure; /* enum tls_failure */
+    bool in_kernel;  /* sending is the kernel's */
     bool greeted;    /* the handshake is over (OpenSSL forgets that when it fails) */
     bool failed;
     char *why; /* owned; NULL: nothing is wrong. Most sessions never need it */
@@ -188,13 +192,6 @@ void tls_ctx_free(struct tls_ctx *c)
 
 /* --- contexts of servers ---------------------------------------------------------------------- */
 
-static bool is_for(SSL_CTX *s, const char *name)
-{
-    X509 *x = SSL_CTX_get0_certificate(s);
-
-    return X509_check_host(x, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
-}
-
 /* The name that a client asks for decides which certificate it gets; one that nobody has is not
  * refused, because the client is who compares names. */
 static int on_server_name(SSL *ssl, int *alert, void *arg)
@@ -204,7 +201,7 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
 
     (void)alert;
     for (size_t i = 0; name && i < c->n; i++) {
-        if (!is_for(c->ssl_ctx[i], name))
+        if (!tls_cert_is_for(SSL_CTX_get0_certificate(c->ssl_ctx[i]), name))
             continue;
         if (i > 0 && !SSL_set_SSL_CTX(ssl, c->ssl_ctx[i]))
             return SSL_TLSEXT_ERR_ALERT_FATAL;
@@ -282,42 +279,16 @@ static SSL_CTX *new_server_ssl_ctx(struct tls_ctx *c, const struct tls_server_op
     return s;
 }
 
-static enum err add_pair(struct tls_ctx *c, const struct tls_server_options *o, struct slice cert,
-                         struct slice key, char why[TLS_WHY_BYTES])
+static enum err add_pair(struct tls_ctx *c, const struct tls_server_options *o,
+                         const struct tls_pair *pair, char why[TLS_WHY_BYTES])
 {
-    if (c->n == TLS_PAIRS_MAX) {
-        snprintf(why, TLS_WHY_BYTES, "more than %d certificates", TLS_PAIRS_MAX);
-        return ERR_SYNTAX;
-    }
     SSL_CTX *s = c->ssl_ctx[c->n++] = new_server_ssl_ctx(c, o);
-    char *cert_file = slice_dup(slice_trim(cert)), *key_file = slice_dup(slice_trim(key));
-    enum err e = load_identity(s, cert_file, key_file, why);
+    enum err e = load_identity(s, pair->cert_file, pair->key_file, why);
 
-    free(cert_file);
-    free(key_file);
+    /* Every client would refuse it, and none says so here. */
+    if (e == ERR_OK)
+        e = tls_cert_check_dates(SSL_CTX_get0_certificate(s), pair->cert_file, why);
     return e == ERR_OK ? expect_clients(s, o, why) : e;
-}
-
-static enum err add_pairs(struct tls_ctx *c, const struct tls_server_options *o,
-                          char why[TLS_WHY_BYTES])
-{
-    struct slice certs = slice_str(o->cert_files), keys = slice_str(o->key_files), cert, key;
-
-    for (;;) {
-        bool has_cert = slice_split(&certs, ',', &cert), has_key = slice_split(&keys, ',', &key);
-        if (has_cert != has_key) {
-            snprintf(why, TLS_WHY_BYTES,
-                     "there are more %s than %s; one key belongs to each "
-                     "certificate, in the same order",
-                     has_cert ? "certificates" : "keys", has_cert ? "keys" : "certificates");
-            return ERR_SYNTAX;
-        }
-        if (!has_cert)
-            return ERR_OK;
-        enum err e = add_pair(c, o, cert, key, why);
-        if (e != ERR_OK)
-            return e;
-    }
 }
 
 enum err tls_server_new(const struct tls_server_options *o, struct tls_ctx **out,
@@ -328,7 +299,10 @@ enum err tls_server_new(const struct tls_server_options *o, struct tls_ctx **out
     ERR_clear_error();
     if (o->alpn)
         set_alpn(c, o->alpn);
-    enum err e = add_pairs(c, o, why);
+    enum err e = ERR_OK;
+    BUG_ON(o->n_pairs == 0 || o->n_pairs > TLS_PAIRS_MAX);
+    for (size_t i = 0; e == ERR_OK && i < o->n_pairs; i++)
+        e = add_pair(c, o, &o->pair[i], why);
     ERR_clear_error();
     if (e != ERR_OK) {
         tls_ctx_free(c);
@@ -342,37 +316,14 @@ enum err tls_server_new(const struct tls_server_options *o, struct tls_ctx **out
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
-/* What certificates know: no root dot, no zone of an IPv6 address. */
-static bool certificate_name(const char *name, char out[MAX_NAME_BYTES])
-{
-    size_t len = strcspn(name, "%");
-
-    if (len > 1 && name[len - 1] == '.')
-        len--;
-    if (len == 0 || len >= MAX_NAME_BYTES)
-        return false;
-    memcpy(out, name, len);
-    out[len] = '\0';
-    return true;
-}
-
-static bool is_address(const char *name)
-{
-    struct in6_addr ip;
-
-    return inet_pton(AF_INET, name, &ip) == 1 || inet_pton(AF_INET6, name, &ip) == 1;
-}
-
 static bool expect_name(SSL *ssl, const char *wanted)
 {
-    char name[MAX_NAME_BYTES];
+    char name[TLS_CERT_NAME_BYTES];
 
-    if (!certificate_name(wanted, name))
+    if (!tls_cert_name(wanted, name))
         return false;
-    if (is_address(name))
-        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
-    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
+    return tls_cert_expect(SSL_get0_param(ssl), name) &&
+           (tls_cert_is_address(name) || SSL_set_tlsext_host_name(ssl, name) == 1);
 }
 
 static struct tls *new_session(struct tls_ctx *c, SSL *ssl)
@@ -537,8 +488,10 @@ enum err tls_handshake(struct tls *t)
     errno = 0;
     int rc = SSL_do_handshake(t->ssl);
     t->greeted = rc == 1;
-    if (t->greeted)
+    if (t->greeted) {
         know_record_size(t);
+        t->in_kernel = BIO_get_ktls_send(SSL_get_wbio(t->ssl));
+    }
     return result(t, rc, errno);
 }
 
@@ -552,6 +505,21 @@ enum err tls_read(struct tls *t, void *out, size_t max, size_t *n)
     enum err e = result(t, rc, errno);
     t->read_wants_write = e == ERR_AGAIN && t->wants_write;
     return e;
+}
+
+/* It makes the records; what it does not take is not sealed. */
+static enum err write_through_kernel(struct tls *t, const void *data, size_t len, size_t *n)
+{
+    ssize_t r = send(SSL_get_wfd(t->ssl), data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    t->wants_write = r < 0 && (errno == EAGAIN || errno == EINTR);
+    t->write_wants_read = false;
+    if (t->wants_write)
+        return ERR_AGAIN;
+    if (r < 0)
+        return broken(t, ERR_IO, TLS_FAIL_CLOSED, strerror(errno));
+    *n = (size_t)r;
+    return ERR_OK;
 }
 
 /* At most one record, so that what OpenSSL has sealed is always all that it was given. */
@@ -589,6 +557,8 @@ enum err tls_write(struct tls *t, const void *data, size_t len, size_t *n)
     }
     if (len == 0)
         return ERR_OK;
+    if (t->in_kernel)
+        return write_through_kernel(t, data, len, n);
     if (t->sealed)
         len = t->sealed;
     return write_record(t, data, len < t->record_bytes ? len : t->record_bytes, n);
@@ -660,18 +630,10 @@ bool tls_is_resumed(const struct tls *t)
 
 bool tls_is_in_kernel(const struct tls *t)
 {
-    return BIO_get_ktls_send(SSL_get_wbio(t->ssl));
+    return t->in_kernel;
 }
 
 void tls_client_subject(const struct tls *t, char out[TLS_SUBJECT_BYTES])
 {
-    X509 *x = SSL_get0_peer_certificate(t->ssl);
-    BIO *text = x ? BIO_new(BIO_s_mem()) : NULL;
-    int n = 0;
-
-    if (text && X509_NAME_print_ex(text, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0)
-        n = BIO_read(text, out, TLS_SUBJECT_BYTES - 1);
-    out[n > 0 ? n : 0] = '\0';
-    BIO_free(text);
-    ERR_clear_error();
+    tls_cert_subject(SSL_get0_peer_certificate(t->ssl), out);
 }

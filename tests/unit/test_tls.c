@@ -571,12 +571,15 @@ static enum err shake_as_server(void)
 
 static const struct tls_server_options *pair_options(void)
 {
-    static char certs[256], keys[256];
-    static struct tls_server_options o = {
-        .cert_files = certs, .key_files = keys, .alpn = "h2,http/1.1"};
+    static char path[4][128];
+    static struct tls_pair pair[2];
+    static struct tls_server_options o = {.pair = pair, .n_pairs = 2, .alpn = "h2,http/1.1"};
+    static const char *const file[] = {"good.pem", "good.key", "client.pem", "client.key"};
 
-    snprintf(certs, sizeof certs, "%s, %s", tls_path("good.pem"), tls_path("client.pem"));
-    snprintf(keys, sizeof keys, "%s, %s", tls_path("good.key"), tls_path("client.key"));
+    for (int i = 0; i < 4; i++)
+        snprintf(path[i], sizeof path[i], "%s", tls_path(file[i]));
+    pair[0] = (struct tls_pair){path[0], path[1]};
+    pair[1] = (struct tls_pair){path[2], path[3]};
     return &o;
 }
 
