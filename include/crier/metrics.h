@@ -68,6 +68,8 @@
       "protocol=\"TLSv1.2\",cipher=\"ECDHE-RSA-CHACHA20-POLY1305\"", "counter", "")                \
     X(M_TLS_OTHER, "crier_tls_connections_total", "protocol=\"other\",cipher=\"other\"",           \
       "counter", "")                                                                               \
+    X(M_TLS_CLIENT_CERTIFICATES, "crier_tls_client_certificates_total", "", "counter",             \
+      "TLS handshakes in which the client has shown a certificate.")                               \
     X(M_TLS_FAIL_CLOSED, "crier_tls_handshake_failures_total", "reason=\"closed\"", "counter",     \
       "TLS handshakes that failed.")                                                               \
     X(M_TLS_FAIL_TIMEOUT, "crier_tls_handshake_failures_total", "reason=\"timeout\"", "counter",   \
@@ -83,6 +85,8 @@
     X(M_TLS_FAIL_REFUSED, "crier_tls_handshake_failures_total", "reason=\"refused_by_client\"",    \
       "counter", "")                                                                               \
     X(M_TLS_FAIL_OTHER, "crier_tls_handshake_failures_total", "reason=\"other\"", "counter", "")   \
+    X(M_TLS_SHAKING, "crier_tls_handshakes", "state=\"running\"", "gauge", "TLS handshakes now.")  \
+    X(M_TLS_WAITING, "crier_tls_handshakes", "state=\"waiting\"", "gauge", "")                     \
     X(M_TLS_RELOADS, "crier_tls_reloads_total", "outcome=\"done\"", "counter",                     \
       "Times the certificates were read again.")                                                   \
     X(M_TLS_RELOADS_FAILED, "crier_tls_reloads_total", "outcome=\"failed\"", "counter", "")        \

@@ -102,6 +102,7 @@ const char *tls_cipher(const struct tls *t);
 struct slice tls_alpn(const struct tls *t); /* the protocol agreed on; empty = none */
 bool tls_is_resumed(const struct tls *t);   /* from a ticket */
 bool tls_is_in_kernel(const struct tls *t); /* sending is the kernel's */
+bool tls_has_client_certificate(const struct tls *t);
 #define TLS_SUBJECT_BYTES 256
 /* Of the client's certificate (RFC 2253, cut); empty = it has shown none. */
 void tls_client_subject(const struct tls *t, char out[TLS_SUBJECT_BYTES]);

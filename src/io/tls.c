@@ -633,6 +633,11 @@ bool tls_is_in_kernel(const struct tls *t)
     return t->in_kernel;
 }
 
+bool tls_has_client_certificate(const struct tls *t)
+{
+    return SSL_get0_peer_certificate(t->ssl) != NULL;
+}
+
 void tls_client_subject(const struct tls *t, char out[TLS_SUBJECT_BYTES])
 {
     tls_cert_subject(SSL_get0_peer_certificate(t->ssl), out);

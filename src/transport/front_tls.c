@@ -51,6 +51,8 @@ static void count_greeted(const struct tls *t)
         {"ECDHE-RSA-AES128-GCM-SHA256", M_TLS12_RSA_AES128},
         {"ECDHE-RSA-CHACHA20-POLY1305", M_TLS12_RSA_CHACHA},
     };
+    if (tls_has_client_certificate(t))
+        metrics_inc(M_TLS_CLIENT_CERTIFICATES);
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strcmp(known[i].cipher, tls_cipher(t)) != 0)
             continue;
@@ -148,6 +150,27 @@ static bool read_head(struct newcomer *n)
 
 /* --- the handshake --- */
 
+/* What is counted goes with the phase. */
+static void set_phase(struct newcomer *n, enum newcomer_phase to)
+{
+    struct front *f = n->front;
+    if (n->phase == SHAKING) {
+        f->shaking--;
+        metrics_dec(M_TLS_SHAKING);
+    } else if (n->phase == WAITING) {
+        list_remove(&n->turn);
+        metrics_dec(M_TLS_WAITING);
+    }
+    n->phase = to;
+    if (to == SHAKING) {
+        f->shaking++;
+        metrics_inc(M_TLS_SHAKING);
+    } else if (to == WAITING) {
+        list_push_back(&f->waiting, &n->turn);
+        metrics_inc(M_TLS_WAITING);
+    }
+}
+
 static void watch_again(struct newcomer *n)
 {
     struct conduit c = front_conduit(n);
@@ -179,8 +202,7 @@ static void shake_hands(struct newcomer *n)
         front_turn_out(n);
         return;
     }
-    n->phase = HEAD;
-    n->front->shaking--;
+    set_phase(n, HEAD);
     count_greeted(n->tls);
     log_greeted(n);
     if (slice_eq(tls_alpn(n->tls), slice_str("h2")))
@@ -194,22 +216,20 @@ static void begin(struct newcomer *n)
         front_turn_out(n);
         return;
     }
-    n->phase = SHAKING;
-    n->front->shaking++;
+    set_phase(n, SHAKING);
 }
 
 static void wait_for_turn(struct newcomer *n)
 {
-    n->phase = WAITING;
+    set_phase(n, WAITING);
     loop_unwatch(n->front->loop, &n->w);
-    list_push_back(&n->front->waiting, &n->turn);
 }
 
 /* They are only watched: their bytes are read in turns of their own. */
 void front_tls_next(struct front *f)
 {
     while (f->shaking < FRONT_HANDSHAKES_MAX && !list_is_empty(&f->waiting)) {
-        struct newcomer *n = container_of(list_pop_front(&f->waiting), struct newcomer, turn);
+        struct newcomer *n = container_of(f->waiting.next, struct newcomer, turn);
         begin(n);
         if (!n->gone && loop_watch(f->loop, &n->w, EPOLLIN)) {
             metrics_inc(M_ACCEPT_FAILED);
@@ -258,9 +278,7 @@ void front_tls_ready(struct newcomer *n)
 
 void front_tls_left(struct newcomer *n)
 {
-    if (n->phase == SHAKING)
-        n->front->shaking--;
-    list_remove(&n->turn);
+    set_phase(n, GREETING);
     buf_release(&n->head);
 }
 

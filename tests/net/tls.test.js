@@ -1,62 +1,67 @@
-// The TLS port itself: who gets in, with what, how slowly, and what a reload changes.
+// The TLS port itself: who gets in, with what, and what a reload changes.
 
 import assert from 'node:assert/strict';
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import tls from 'node:tls';
 import { makeCertificates } from './lib/certs.js';
+import { openHttp2 } from './lib/http2.js';
+import { publish, publishMany } from './lib/http.js';
 import { folderFor, freePort } from './lib/process.js';
 import { Raw } from './lib/raw.js';
-import { BIN, run, Server, spawnCrier } from './lib/server.js';
-import { get, publish } from './lib/http.js';
-import { atEnd, guard, until } from './lib/wait.js';
-
-// A server with both ports; the helpers of lib talk to the one in clear.
-async function serveTls(t, flags = [], certs = makeCertificates(t)) {
-  const tlsPort = await freePort();
-  const proc = spawnCrier(['serve', '--host', '127.0.0.1', '--port', '0', '--drain', '2s', '--log-level', 'debug', '--tls-port', String(tlsPort),
-    '--tls-cert', certs.cert, '--tls-key', certs.key, ...flags], {}, BIN);
-  const server = new Server(proc);
-  atEnd(t, () => server.stop());
-  await server.listening();
-  return Object.assign(server, { tlsPort, certs });
-}
-
-function connect(t, server, options = {}) {
-  const socket = tls.connect({ host: '127.0.0.1', port: server.tlsPort, ca: readFileSync(server.certs.ca), servername: 'localhost', ...options });
-  const raw = new Raw(socket);
-  atEnd(t, () => raw.close());
-  return guard(new Promise((resolve, reject) => socket.once('secureConnect', () => resolve(raw)).once('error', reject)), 'the TLS handshake');
-}
-
-const ask = (path) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`;
-const health = async (raw) => (await raw.send(ask('/health')).answer()).status;
-
-async function metric(server, labels) {
-  const line = (await get(server, '/metrics')).text.split('\n').find((l) => l.includes(labels) && !l.startsWith('#'));
-  return Number(line.split(' ').pop());
-}
+import { run } from './lib/server.js';
+import { ask, connectTls, health, logged, metric, serveTls } from './lib/tls.js';
+import { atEnd, until } from './lib/wait.js';
+import { WsClient } from './lib/wsclient.js';
 
 test('TLS 1.3 and 1.2, http/1.1 by ALPN; nothing older', async (t) => {
   const server = await serveTls(t);
-  const newest = await connect(t, server, { ALPNProtocols: ['http/1.1'] });
+  const newest = await connectTls(t, server, { ALPNProtocols: ['http/1.1'] });
   assert.equal(newest.socket.getProtocol(), 'TLSv1.3');
   assert.equal(newest.socket.alpnProtocol, 'http/1.1');
   assert.equal(await health(newest), 200);
-  const older = await connect(t, server, { maxVersion: 'TLSv1.2' });
+  const older = await connectTls(t, server, { maxVersion: 'TLSv1.2' });
   assert.equal(older.socket.getProtocol(), 'TLSv1.2');
   assert.equal(await health(older), 200);
   const oldest = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' };
-  await assert.rejects(connect(t, server, oldest), /alert protocol version|unsupported protocol/);
+  await assert.rejects(connectTls(t, server, oldest), /alert protocol version|unsupported protocol/);
   assert.equal(await metric(server, 'crier_tls_handshake_failures_total{reason="version"}'), 1);
   assert.equal(await metric(server, 'protocol="TLSv1.3",cipher="TLS_AES_256_GCM_SHA384"'), 1);
   assert.equal(await metric(server, 'protocol="TLSv1.2",cipher="ECDHE-ECDSA-'), 0);
 });
 
+test('ciphers without forward secrecy or authenticated encryption, and keys without either, are refused', async (t) => {
+  const server = await serveTls(t);
+  const offers = ['AES256-GCM-SHA384', 'ECDHE-ECDSA-AES256-SHA384', 'ECDHE-ECDSA-AES128-SHA', 'DHE-RSA-AES256-GCM-SHA384', 'aNULL@SECLEVEL=0'];
+  for (const ciphers of offers) await assert.rejects(connectTls(t, server, { maxVersion: 'TLSv1.2', ciphers }), /handshake failure/, ciphers);
+  await assert.rejects(connectTls(t, server, { maxVersion: 'TLSv1.2', ecdhCurve: 'secp521r1' }), /handshake failure/);
+  assert.equal(await metric(server, 'crier_tls_handshake_failures_total{reason="negotiation"}'), offers.length + 1);
+  for (const ciphers of ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-CHACHA20-POLY1305']) {
+    assert.equal(await health(await connectTls(t, server, { maxVersion: 'TLSv1.2', ciphers })), 200);
+    assert.equal(await metric(server, `protocol="TLSv1.2",cipher="${ciphers}"`), 1);
+  }
+  assert.deepEqual((await logged(server, 'tls_connection', 2)).map((e) => [e.protocol, e.cipher]),
+    [['TLSv1.2', 'ECDHE-ECDSA-AES128-GCM-SHA256'], ['TLSv1.2', 'ECDHE-ECDSA-CHACHA20-POLY1305']]);
+});
+
+test('with --tls-kernel the kernel encrypts where it can', async (t) => {
+  const server = await serveTls(t, ['--tls-kernel']);
+  const can = readFileSync('/proc/sys/net/ipv4/tcp_available_ulp', 'utf8').split(/\s/).includes('tls');
+  for (const maxVersion of ['TLSv1.3', 'TLSv1.2']) {
+    const stream = await connectTls(t, server, { maxVersion });
+    await stream.send(ask('/events?channel=a')).through('crier.ready');
+    stream.socket.pause(); // more than the kernel takes at once
+    const ids = await publishMany(server, 'a', Array.from({ length: 15 }, (_, i) => `${i}.`.padEnd(60000, `${i % 10}`)));
+    stream.socket.resume();
+    const received = await stream.through(`id: ${ids.at(-1)}\n`);
+    for (let i = 0; i < 14; i++) assert.ok(received.includes(`data: ${`${i}.`.padEnd(60000, `${i % 10}`)}\n`), `message ${i} arrived whole`);
+  }
+  assert.deepEqual((await logged(server, 'tls_connection', 2)).map((e) => e.kernel), can ? ['yes', 'yes'] : ['no', 'no']);
+});
+
 test('a protocol that nobody speaks here is refused', async (t) => {
   const server = await serveTls(t);
-  await assert.rejects(connect(t, server, { ALPNProtocols: ['spdy/3'] }), /no application protocol/);
+  await assert.rejects(connectTls(t, server, { ALPNProtocols: ['spdy/3'] }), /no application protocol/);
   assert.equal(await metric(server, 'crier_tls_handshake_failures_total{reason="negotiation"}'), 1);
 });
 
@@ -80,35 +85,11 @@ test('noise on the TLS port is closed', async (t) => {
   }
 });
 
-test('a handshake that is not done in time is dropped', async (t) => {
-  const server = await serveTls(t, ['--request-timeout', '300ms']);
-  for (const part of ['', '\x16', '\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03']) {
-    const raw = await Raw.connect(server.tlsPort);
-    atEnd(t, () => raw.close());
-    if (part) raw.send(part);
-    await raw.all();
-  }
-  assert.equal(await metric(server, 'crier_tls_handshake_failures_total{reason="timeout"}'), 3);
-  const late = await connect(t, server); // a handshake, and then no head
-  await late.all();
-});
-
-test('handshakes beyond the limit wait for their turn', async (t) => {
-  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '3s']);
-  const slow = [];
-  for (let i = 0; i < 512; i++) slow.push(await Raw.connect(server.tlsPort));
-  atEnd(t, () => slow.forEach((raw) => raw.close()));
-  for (const raw of slow) raw.send('\x16\x03\x01\x01\x00\x01');
-  const next = connect(t, server); // begins when those are given up, or sooner
-  slow.slice(0, 10).forEach((raw) => raw.close());
-  assert.equal(await health(await next), 200);
-});
-
 test('the certificate is the one for the name that is asked for', async (t) => {
   const one = makeCertificates(t, { names: 'DNS:one.test,DNS:*.wild.test' });
   const two = makeCertificates(t, { names: 'DNS:two.test' });
   const server = await serveTls(t, ['--tls-cert', `${one.cert},${two.cert}`, '--tls-key', `${one.key},${two.key}`], one);
-  const named = async (servername) => (await connect(t, server, { servername, rejectUnauthorized: false })).socket.getPeerCertificate().subjectaltname;
+  const named = async (servername) => (await connectTls(t, server, { servername, rejectUnauthorized: false })).socket.getPeerCertificate().subjectaltname;
   assert.match(await named('one.test'), /one\.test/);
   assert.match(await named('two.test'), /two\.test/);
   assert.match(await named('a.wild.test'), /one\.test/);
@@ -116,45 +97,74 @@ test('the certificate is the one for the name that is asked for', async (t) => {
   assert.match(await named(''), /one\.test/);
 });
 
-test('a client certificate: optional or required, and in the log', async (t) => {
-  const certs = makeCertificates(t);
-  const mine = { cert: readFileSync(certs.clientCert), key: readFileSync(certs.clientKey) };
-  const optional = await serveTls(t, ['--tls-client-ca', certs.ca, '--tls-client-auth', 'optional'], certs);
-  assert.equal(await health(await connect(t, optional)), 200);
-  assert.equal(await health(await connect(t, optional, mine)), 200);
-  assert.deepEqual(optional.events('tls_connection').map((e) => e.client), ['', 'CN=client']);
-  const required = await serveTls(t, ['--tls-client-ca', certs.ca, '--tls-client-auth', 'required'], certs);
-  assert.equal(await health(await connect(t, required, mine)), 200);
-  const without = await connect(t, required); // in TLS 1.3 the refusal comes after our side is done
-  await without.all();
-  assert.equal(await metric(required, 'reason="client_certificate"'), 1);
+// Files in one place, so that others can be put there.
+function installed(t, from) {
+  const dir = folderFor(t);
+  const certs = { ...from, cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem') };
+  const install = (other) => {
+    copyFileSync(other.cert, certs.cert);
+    copyFileSync(other.key, certs.key);
+  };
+  install(from);
+  return { certs, install };
+}
+
+async function reload(server, event = 'tls_reloaded') {
+  const before = server.events(event).length;
+  server.proc.kill('SIGHUP');
+  return until(() => server.events(event)[before], `the server says ${event}`);
+}
+
+test('SIGHUP: new certificates for who comes, nothing for who is there', async (t) => {
+  const [old, fresh] = [makeCertificates(t), makeCertificates(t)];
+  const { certs, install } = installed(t, old);
+  const server = await serveTls(t, ['--workers', '2'], certs);
+  const ca = readFileSync(old.ca);
+  const stream = await connectTls(t, server);
+  await stream.send(ask('/events?channel=a')).through('crier.ready');
+  const ws = await new WsClient(`wss://127.0.0.1:${server.tlsPort}/ws?channel=a`, { ca }).opened();
+  atEnd(t, () => ws.socket.terminate());
+  await ws.next('ready');
+  const h2 = await openHttp2(t, { host: `localhost:${server.tlsPort}`, origin: `https://localhost:${server.tlsPort}` }, { ca, lookup: (name, o, done) => done(null, o.all ? [{ address: '127.0.0.1', family: 4 }] : '127.0.0.1', 4) });
+  const events = await h2.events({ channel: 'a' });
+  await events.ready();
+  const { cursor } = (await h2.request('/poll?channel=b')).json();
+  const poll = h2.request(`/poll?channel=b&since=${cursor}&timeout=55`);
+  await server.connected({ sse: 2, ws: 1, poll: 1 });
+  install(fresh);
+  await reload(server);
+  const withFresh = () => connectTls(t, server, { ca: readFileSync(fresh.ca) });
+  for (let i = 0; i < 8; i++) assert.equal(await health(await withFresh()), 200);
+  assert.equal((await h2.request('/health')).status, 200, 'the connection takes requests');
+  await publish(server, 'a', 'still here');
+  await publish(server, 'b', 'and here');
+  await stream.through('data: still here');
+  assert.equal((await ws.next('the message')).data, 'still here');
+  assert.equal((await events.events.next('the message')).data, 'still here');
+  assert.equal((await poll).json().messages[0].data, 'and here');
+  assert.equal(await metric(server, 'crier_tls_reloads_total{outcome="done"}'), 1);
 });
 
-test('SIGHUP: new certificates for who comes, nothing for who is there; a bad file changes nothing', async (t) => {
-  const [old, fresh] = [makeCertificates(t), makeCertificates(t)];
-  const dir = folderFor(t);
-  const certs = { ...old, cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem') };
-  const install = (from) => {
-    copyFileSync(from.cert, certs.cert);
-    copyFileSync(from.key, certs.key);
-  };
-  install(old);
-  const server = await serveTls(t, ['--workers', '2'], certs);
-  const stream = await connect(t, server);
-  stream.send(ask('/events?channel=a'));
-  await stream.through('crier.ready');
-  install(fresh);
-  server.proc.kill('SIGHUP');
-  await until(() => server.events('tls_reloaded').length === 1, 'the certificates are read');
-  const withFresh = () => connect(t, server, { ca: readFileSync(fresh.ca) });
-  for (let i = 0; i < 8; i++) assert.equal(await health(await withFresh()), 200);
-  writeFileSync(certs.cert, 'no certificate');
-  server.proc.kill('SIGHUP');
-  const [failed] = await until(() => server.events('tls_reload_failed')[0] && server.events('tls_reload_failed'), 'the failure is said');
-  assert.match(failed.reason, /cert\.pem/);
-  assert.equal(await health(await withFresh()), 200);
-  await publish(server, 'a', 'still here');
-  await stream.through('data: still here');
+test('SIGHUP with files that are no good changes nothing', async (t) => {
+  const good = makeCertificates(t);
+  const { certs, install } = installed(t, good);
+  const server = await serveTls(t, [], certs);
+  const expired = good.make('expired', 'subjectAltName=IP:127.0.0.1\n', { days: -1 });
+  const bad = [
+    [() => writeFileSync(certs.cert, 'no certificate'), /certificate .*cert\.pem/],
+    [() => install({ cert: good.cert, key: good.clientKey }), /key .*key\.pem: .*mismatch/],
+    [() => install(expired), /certificate .*cert\.pem: expired on/],
+    [() => rmSync(certs.key), /key .*key\.pem: No such file/],
+  ];
+  for (const [spoil, reason] of bad) {
+    install(good);
+    spoil();
+    assert.match((await reload(server, 'tls_reload_failed')).reason, reason);
+    assert.equal(await health(await connectTls(t, server)), 200);
+  }
+  assert.equal(await metric(server, 'crier_tls_reloads_total{outcome="failed"}'), bad.length);
+  install(good);
+  await reload(server);
 });
 
 test('files that are no good: 2, and what was expected', async (t) => {
@@ -169,6 +179,11 @@ test('files that are no good: 2, and what was expected', async (t) => {
   await refused(['--tls-cert', certs.cert], /without tls-key/);
   await refused(['--tls-cert', '/nowhere.pem', '--tls-key', certs.key], /\/nowhere\.pem: No such file/);
   await refused(['--tls-cert', certs.cert, '--tls-key', certs.clientKey], /key .*client\.key: .*mismatch/);
+  const expired = certs.make('expired', 'subjectAltName=IP:127.0.0.1\n', { days: -1 });
+  await refused(['--tls-cert', expired.cert, '--tls-key', expired.key], /certificate .*expired\.pem: expired on 20\d\d-/);
+  await refused(['--tls-cert', `${certs.cert},${expired.cert}`, '--tls-key', `${certs.key},${expired.key}`], /certificate .*expired\.pem: expired on/);
+  await refused(['--tls-cert', certs.cert, '--tls-key', '/nowhere.key'], /key \/nowhere\.key: No such file/);
+  await refused(['--tls-cert', join(certs.cert, '..'), '--tls-key', certs.key], /certificate .*\//);
   await refused(['--tls-cert', certs.key, '--tls-key', certs.key], /certificate .*server\.key/);
   await refused(['--tls-cert', certs.cert, '--tls-key', `${certs.key},${certs.key}`], /more keys than certificates/);
   await refused(['--tls-cert', certs.cert, '--tls-key', certs.key, '--tls-client-auth', 'maybe'], /none, optional or required/);
@@ -178,7 +193,7 @@ test('files that are no good: 2, and what was expected', async (t) => {
 
 test('a client that half-closes after its request gets the answer', async (t) => {
   const server = await serveTls(t);
-  const raw = await connect(t, server, { allowHalfOpen: true });
+  const raw = await connectTls(t, server, { allowHalfOpen: true });
   raw.socket.end(ask('/health'));
   assert.match(await raw.all(), / 200 /);
 });
@@ -187,9 +202,9 @@ test('connections are counted once', async (t) => {
   const server = await serveTls(t);
   const count = () => metric(server, 'crier_connections ');
   const before = await count();
-  const stream = await connect(t, server);
+  const stream = await connectTls(t, server);
   await stream.send(ask('/events?channel=a')).through('crier.ready');
-  const kept = await connect(t, server);
+  const kept = await connectTls(t, server);
   assert.equal(await health(kept), 200);
   assert.equal(await count(), before + 2);
   stream.close();

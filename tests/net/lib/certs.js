@@ -18,20 +18,19 @@ export function makeCertificates(t, { names = 'IP:127.0.0.1,DNS:localhost' } = {
   const at = (name) => join(dir, name);
   const authority = (name) => openssl('req', '-x509', ...KEY, '-keyout', at(`${name}.key`), '-out', at(`${name}.pem`), '-days', '2', '-subj', `/CN=${name}`,
     '-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign');
-  const certificate = (name, extensions) => {
+  // {cert, key} signed by an authority; -1 days: it has expired.
+  const make = (name, extensions, { by = 'authority', days = 2 } = {}) => {
     writeFileSync(at(`${name}.ext`), extensions);
     openssl('req', ...KEY, '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`), '-subj', `/CN=${name}`);
-    openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at('authority.pem'), '-CAkey', at('authority.key'), '-CAcreateserial', '-days', '2',
+    openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${by}.pem`), '-CAkey', at(`${by}.key`), '-CAcreateserial', '-days', String(days),
       '-extfile', at(`${name}.ext`), '-out', at(`${name}.pem`));
+    return { cert: at(`${name}.pem`), key: at(`${name}.key`) };
   };
   authority('authority');
   authority('stranger');
-  certificate('server', `subjectAltName=${names}\nextendedKeyUsage=serverAuth,clientAuth\n`);
-  certificate('client', 'extendedKeyUsage=clientAuth\n');
-  return {
-    ca: at('authority.pem'), cert: at('server.pem'), key: at('server.key'),
-    clientCert: at('client.pem'), clientKey: at('client.key'), strangerCa: at('stranger.pem'),
-  };
+  const server = make('server', `subjectAltName=${names}\nextendedKeyUsage=serverAuth,clientAuth\n`);
+  const client = make('client', 'extendedKeyUsage=clientAuth\n');
+  return { ca: at('authority.pem'), ...server, clientCert: client.cert, clientKey: client.key, strangerCa: at('stranger.pem'), make };
 }
 
 // What `make run TLS=1` serves with: for localhost, signed by itself.

@@ -1,0 +1,120 @@
+// Handshakes that are slow, stuck, or too many at once.
+
+import assert from 'node:assert/strict';
+import net from 'node:net';
+import { readFileSync } from 'node:fs';
+import test from 'node:test';
+import tls from 'node:tls';
+import { get, publish } from './lib/http.js';
+import { Raw } from './lib/raw.js';
+import { openSse } from './lib/sse.js';
+import { ask, connectTls, health, metric, serveTls } from './lib/tls.js';
+import { atEnd, guard, until } from './lib/wait.js';
+
+const AT_ONCE = 512; // FRONT_HANDSHAKES_MAX
+const BEGINNING = '\x16\x03\x01\x01\x00\x01'; // of a record with a ClientHello
+
+const running = (server) => metric(server, 'crier_tls_handshakes{state="running"}');
+const waiting = (server) => metric(server, 'crier_tls_handshakes{state="waiting"}');
+const timeouts = (server) => metric(server, 'crier_tls_handshake_failures_total{reason="timeout"}');
+
+async function stuckHandshakes(t, server, n) {
+  const all = await Promise.all(Array.from({ length: n }, () => Raw.connect(server.tlsPort)));
+  atEnd(t, () => all.forEach((raw) => raw.close()));
+  return all.map((raw) => raw.send(BEGINNING));
+}
+
+test('a handshake that is not done in time is dropped, however far it has come', async (t) => {
+  const server = await serveTls(t, ['--request-timeout', '300ms']);
+  for (const part of ['', '\x16', `${BEGINNING}\x00\x00\xfc\x03\x03`]) {
+    const raw = await Raw.connect(server.tlsPort);
+    atEnd(t, () => raw.close());
+    if (part) raw.send(part);
+    await raw.all();
+  }
+  assert.equal(await timeouts(server), 3);
+  assert.equal(await running(server), 0);
+  const late = await connectTls(t, server); // a handshake, and then no head
+  await late.all();
+  assert.equal(await timeouts(server), 3);
+});
+
+test('the deadline counts from the beginning: a byte now and then does not put it off', async (t) => {
+  const server = await serveTls(t, ['--request-timeout', '500ms']);
+  const raw = await Raw.connect(server.tlsPort);
+  atEnd(t, () => raw.close());
+  raw.send(BEGINNING);
+  const dripping = setInterval(() => raw.socket.writable && raw.send('\0'), 20);
+  atEnd(t, () => clearInterval(dripping));
+  await raw.all();
+  assert.equal(await timeouts(server), 1);
+});
+
+// Passes bytes on one by one, both ways.
+async function dripper(t, port) {
+  const drip = async (from, to) => {
+    for await (const chunk of from) for (const byte of chunk) await new Promise((done) => to.write(Buffer.from([byte]), done));
+    to.end();
+  };
+  const proxy = net.createServer({ noDelay: true, allowHalfOpen: true }, (client) => {
+    const server = net.connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+    for (const socket of [client, server]) socket.on('error', () => {});
+    drip(client, server).catch(() => {});
+    drip(server, client).catch(() => {});
+    atEnd(t, () => [client, server].forEach((socket) => socket.destroy()));
+  });
+  await new Promise((done) => proxy.listen(0, '127.0.0.1', done));
+  atEnd(t, () => proxy.close());
+  return proxy.address().port;
+}
+
+for (const maxVersion of ['TLSv1.3', 'TLSv1.2'])
+  test(`${maxVersion}: a handshake and a request that come byte by byte`, async (t) => {
+    const server = await serveTls(t);
+    const slow = await connectTls(t, { certs: server.certs, tlsPort: await dripper(t, server.tlsPort) }, { maxVersion });
+    assert.equal(await health(slow), 200);
+    await slow.send(ask('/events?channel=a')).through('crier.ready');
+    await publish(server, 'a', 'byte by byte');
+    await slow.through('data: byte by byte');
+  });
+
+test('512 stuck handshakes: who is there and the plain port notice nothing, who comes waits for the deadline', async (t) => {
+  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '6s']);
+  const secure = await connectTls(t, server);
+  await secure.send(ask('/events?channel=a')).through('crier.ready');
+  const clear = await openSse(t, server, { channel: 'a' });
+  await clear.ready();
+  const stuck = await stuckHandshakes(t, server, AT_ONCE);
+  await until(async () => (await running(server)) === AT_ONCE, 'all places are taken');
+  const late = connectTls(t, server);
+  await until(async () => (await waiting(server)) === 1, 'the good one waits');
+  await publish(server, 'a', 'meanwhile');
+  await secure.through('data: meanwhile');
+  assert.equal((await clear.events.next()).data, 'meanwhile');
+  assert.equal((await get(server, '/health')).status, 200);
+  assert.equal(await timeouts(server), 0, 'they are still stuck');
+  assert.equal(await health(await late), 200);
+  assert.equal(await waiting(server), 0);
+  for (const raw of stuck) await raw.all();
+  assert.equal(await timeouts(server), AT_ONCE);
+  assert.equal(await running(server), 0);
+});
+
+test('a place that is free is given at once to who waited longest', async (t) => {
+  const server = await serveTls(t, ['--workers', '1']);
+  const stuck = await stuckHandshakes(t, server, AT_ONCE);
+  await until(async () => (await running(server)) === AT_ONCE, 'all places are taken');
+  const options = { host: '127.0.0.1', port: server.tlsPort, ca: readFileSync(server.certs.ca), servername: 'localhost' };
+  const done = [];
+  const late = [];
+  for (let i = 0; i < 3; i++) {
+    const socket = tls.connect(options);
+    atEnd(t, () => socket.destroy());
+    late.push(new Promise((resolve) => socket.once('secureConnect', () => resolve(done.push(i)))));
+    await until(async () => (await waiting(server)) === i + 1, 'one more waits');
+  }
+  stuck[0].close();
+  await guard(Promise.all(late), 'all of them, one after the other');
+  assert.deepEqual(done, [0, 1, 2]);
+  assert.equal(await timeouts(server), 0);
+});
