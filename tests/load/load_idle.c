@@ -18,7 +18,9 @@
 #define WARM_UP_CLIENTS 500
 #define SETTLE_US 2500000 /* freed memory goes back when a second was quiet */
 
-static const char *const quiet[] = {"--sse-keepalive", "1h", "--ws-ping", "1h", NULL};
+/* So many TLS handshakes at once take longer than a server usually waits. */
+static const char *const quiet[] = {"--sse-keepalive",   "1h", "--ws-ping", "1h",
+                                    "--request-timeout", "1m", NULL};
 
 static void target_of(enum client_kind kind, struct http *h, char *out, size_t cap)
 {
@@ -41,8 +43,6 @@ static void come_and_settle(struct clients *cs, enum client_kind kind, const str
     char target[256];
     target_of(kind, h, target, sizeof(target));
     clients_open(cs, kind, s->clients_port, n, target, at_once);
-    http_close(h); /* so many handshakes take longer than the server waits for a request */
-    http_open(h, s->port);
     stats_wait(h, client_kind_name(kind), (long)n);
     usleep(SETTLE_US);
 }
