@@ -19,6 +19,7 @@
  */
 #include "crier/h1.h"
 
+#include "h1_handover.h"
 #include "h1_wire.h"
 
 #include "crier/head.h"
@@ -143,60 +144,27 @@ static void run_later(struct h1_daemon *d)
 
 /* --- refusing what is ambiguous (RFC 9112 6.3, 11.2) --- */
 
-struct header_check {
-    struct head_framing framing;
-    const char *next; /* where the next line must begin */
-    bool hole;
-};
-
-/* libmicrohttpd 0.9 parses in place and writes two zeros where CRLF stood, so the lines of an
- * honest head follow each other without a gap up to the empty one. A gap is what it swallowed
- * without a word: a folded line, a bare LF, a NUL, or a line without a name, which it even takes
- * for the end of the head. 1.0 refuses those itself. */
-#if MHD_VERSION < 0x01000000
-static void check_line(struct header_check *c, const char *begin, const char *end)
-{
-    if (begin != c->next || end[0] != '\0' || end[1] != '\0')
-        c->hole = true;
-    c->next = end + 2;
-}
-#else
-static void check_line(struct header_check *c, const char *begin, const char *end)
-{
-    (void)c;
-    (void)begin;
-    (void)end;
-}
-#endif
+/* 0.9 hands out its lines as they lie in memory; 1.0 refuses such heads itself. */
+#define LINES_ARE_IN_PLACE (MHD_VERSION < 0x01000000)
 
 static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const char *name,
                                     size_t name_len, const char *value, size_t value_len)
 {
-    struct header_check *c = cls;
     (void)kind;
-    check_line(c, name, value + value_len);
-    head_framing_add(&c->framing, slice_of(name, name_len), slice_of(value, value_len));
+    h1_check_add(cls, slice_of(name, name_len), slice_of(value, value_len));
     return MHD_YES;
-}
-
-static bool takes_body(enum http_method m)
-{
-    return m != HTTP_GET && m != HTTP_HEAD && m != HTTP_OPTIONS;
 }
 
 /* The front door has checked the first request of a connection; this sees the later ones too. */
 static const char *check_request(struct h1_exchange *x, const char *method, const char *version)
 {
-    struct header_check c = {.next = version};
-    check_line(&c, version, version + strlen(version));
+    struct h1_check c;
+    h1_check_init(&c, version, LINES_ARE_IN_PLACE);
     (void)MHD_get_connection_values_n(x->conn, MHD_HEADER_KIND, check_header, &c);
-    check_line(&c, c.next, c.next);
-    head_framing_end(&c.framing, takes_body(x->ex.method), x->is_1_0);
+    const char *why = h1_check_end(&c, x->ex.method, x->is_1_0);
     x->content_length = c.framing.body_bytes;
-    if (c.framing.why)
-        return c.framing.why;
-    if (c.hole)
-        return "folded lines, bare LF and NUL are not accepted in a header";
+    if (why)
+        return why;
     if (!head_is_token(slice_str(method)))
         return "the method must be a token";
     if (head_has_control(slice_str(x->uri)))
@@ -289,62 +257,31 @@ static int connection_fd(const struct h1_exchange *x)
     return MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
-/* Bytes that were on their way through a relay when it was dissolved. */
-struct in_transit {
-    struct buf unread, unsent;
-};
-
-static void in_transit_init(struct in_transit *t)
+/* True: the connection is *o's, which is to be released in any case. */
+static bool take_connection(struct h1_exchange *x, int fd, struct h1_handover *o,
+                            struct http_stream *st)
 {
-    buf_init(&t->unread, RELAY_IN_TRANSIT_BYTES);
-    buf_init(&t->unsent, RELAY_IN_TRANSIT_BYTES);
-}
-
-static void in_transit_release(struct in_transit *t)
-{
-    buf_release(&t->unread);
-    buf_release(&t->unsent);
-}
-
-/* The connection under libmicrohttpd's descriptor, which it goes on to close. ERR_NOMEM: out of
- * descriptors. */
-static enum err take_connection(struct h1_exchange *x, int fd, struct conduit *c,
-                                struct in_transit *t)
-{
-    if (relay_dissolve(h1_of(x)->relays, fd, c, &t->unread, &t->unsent))
-        return ERR_OK;
-    *c = (struct conduit){.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)};
-    if (c->fd < 0)
-        return ERR_NOMEM;
-    x->daemon->moved++;
-    return ERR_OK;
-}
-
-/* NULL: the stream could not be made, its route has been told. */
-static struct session *open_session(struct h1_exchange *x, struct conduit c,
-                                    const struct in_transit *t, struct http_stream *st,
-                                    bool websocket)
-{
-    struct session *s;
-    if (stream_open(h1_of(x)->streams, c, st->dialect, websocket, &s)) {
+    if (h1_handover_take(o, h1_of(x)->relays, fd)) { /* the client comes again */
         metrics_inc(M_ACCEPT_FAILED);
-        metrics_dec(M_CONNECTIONS);
-        h1_of(x)->server->shared->connections--;
         st->cancel(st);
-        return NULL;
+        return false;
     }
-    if (t->unread.failed || t->unsent.failed)
-        session_cut(s);
-    if (t->unsent.len)
-        session_push(s, buf_slice(&t->unsent), SLICE_NONE);
-    return s;
+    if (!h1_handover_is_relayed(o))
+        x->daemon->moved++;
+    return true;
 }
 
-static void begin_stream(struct h1_exchange *x, struct conduit c, const struct in_transit *t,
+static struct session *open_session(struct h1_exchange *x, struct h1_handover *o,
+                                    struct http_stream *st, bool websocket)
+{
+    return h1_handover_open(o, h1_of(x)->streams, h1_of(x)->server, st, websocket);
+}
+
+static void begin_stream(struct h1_exchange *x, struct h1_handover *o,
                          const struct http_response *head, struct http_stream *st)
 {
     struct buf b;
-    struct session *s = open_session(x, c, t, st, false);
+    struct session *s = open_session(x, o, st, false);
     if (!s)
         return;
     buf_init(&b, 64 * 1024);
@@ -359,25 +296,23 @@ static void detach_stream(struct http_exchange *ex, const struct http_response *
 {
     struct h1_exchange *x = x_of(ex);
     int fd = connection_fd(x);
-    struct in_transit t;
-    struct conduit c;
+    struct h1_handover o;
     BUG_ON(!x->in_handler);
-    in_transit_init(&t);
     x->phase = ENDED;
-    if (take_connection(x, fd, &c, &t)) { /* the client reconnects */
-        metrics_inc(M_ACCEPT_FAILED);
-        st->cancel(st);
-    } else if (c.tls) {
-        begin_stream(x, c, &t, head, st);
-    } else {
-        x->phase = DETACHED;
-        MHD_suspend_connection(x->conn);
-        BUG_ON(dup2(h1_of(x)->dummy, fd) < 0);
-        begin_stream(x, c, &t, head, st);
-        MHD_resume_connection(x->conn);
-        run_later(x->daemon);
+    if (take_connection(x, fd, &o, st)) {
+        bool relayed = h1_handover_is_relayed(&o);
+        if (!relayed) {
+            x->phase = DETACHED;
+            MHD_suspend_connection(x->conn);
+            BUG_ON(dup2(h1_of(x)->dummy, fd) < 0);
+        }
+        begin_stream(x, &o, head, st);
+        if (!relayed) {
+            MHD_resume_connection(x->conn);
+            run_later(x->daemon);
+        }
     }
-    in_transit_release(&t);
+    h1_handover_release(&o);
 }
 
 static enum http_upgrade get_upgrade(const struct http_exchange *ex)
@@ -390,23 +325,18 @@ static void on_upgraded(void *cls, struct MHD_Connection *conn, void *req_cls, c
 {
     struct h1_exchange *x = cls;
     struct http_stream *st = x->upgrading;
-    struct in_transit t;
-    struct conduit c;
+    struct h1_handover o;
     struct session *s;
     (void)conn;
     (void)req_cls;
     x->upgrading = NULL;
-    in_transit_init(&t);
-    if (take_connection(x, sock, &c, &t)) {
-        metrics_inc(M_ACCEPT_FAILED);
-        st->cancel(st);
-    } else if ((s = open_session(x, c, &t, st, true))) {
-        (void)fcntl(c.fd, F_SETFL, O_RDWR | O_NONBLOCK);
+    if (take_connection(x, sock, &o, st) && (s = open_session(x, &o, st, true))) {
+        (void)fcntl(o.c.fd, F_SETFL, O_RDWR | O_NONBLOCK);
         st->open(st, s);
         stream_input(s, slice_of(extra, extra_len));
-        stream_input(s, buf_slice(&t.unread));
+        stream_input(s, buf_slice(&o.unread));
     }
-    in_transit_release(&t);
+    h1_handover_release(&o);
     /* Closes libmicrohttpd's descriptor without shutting the connection down. */
     (void)MHD_upgrade_action(urh, MHD_UPGRADE_ACTION_CLOSE);
     run_later(x->daemon);

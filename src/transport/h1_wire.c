@@ -42,6 +42,45 @@ static bool has_token(struct slice list, struct slice want)
     return false;
 }
 
+/* libmicrohttpd 0.9 parses in place and writes two zeros where CRLF stood, so the lines of an
+ * honest head follow each other without a gap up to the empty one. A gap is what it swallowed
+ * without a word: a folded line, a bare LF, a NUL, or a line without a name, which it even takes
+ * for the end of the head. */
+static void check_line(struct h1_check *c, const char *begin, const char *end)
+{
+    if (!c->next)
+        return;
+    if (begin != c->next || end[0] != '\0' || end[1] != '\0')
+        c->hole = true;
+    c->next = end + 2;
+}
+
+void h1_check_init(struct h1_check *c, const char *version, bool in_place)
+{
+    *c = (struct h1_check){.next = in_place ? version : NULL};
+    check_line(c, version, version + strlen(version));
+}
+
+void h1_check_add(struct h1_check *c, struct slice name, struct slice value)
+{
+    check_line(c, name.ptr, value.ptr + value.len);
+    head_framing_add(&c->framing, name, value);
+}
+
+static bool takes_body(enum http_method m)
+{
+    return m != HTTP_GET && m != HTTP_HEAD && m != HTTP_OPTIONS;
+}
+
+const char *h1_check_end(struct h1_check *c, enum http_method method, bool is_1_0)
+{
+    check_line(c, c->next, c->next);
+    head_framing_end(&c->framing, takes_body(method), is_1_0);
+    if (c->framing.why)
+        return c->framing.why;
+    return c->hole ? "folded lines, bare LF and NUL are not accepted in a header" : NULL;
+}
+
 enum http_upgrade h1_upgrade_of(const struct http_exchange *ex)
 {
     char accept[29];
