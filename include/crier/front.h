@@ -17,6 +17,7 @@
 #define FRONT_ADDRS_MAX 8
 #define FRONT_LISTENERS_MAX (2 * FRONT_ADDRS_MAX) /* in clear and TLS */
 #define FRONT_HANDSHAKES_MAX 512                  /* at a time, about 50 KB each; others wait */
+#define FRONT_HANDSHAKE_MS 1000 /* what the oldest of so many may still have when others wait */
 #define FRONT_ACCEPTS_PER_TURN 64
 #define FRONT_LINGER_MS 2000               /* for the peer's FIN after a refusal */
 #define FRONT_DROP_MAX_BYTES (1024 * 1024) /* of what a refused connection goes on to send */

@@ -175,6 +175,7 @@ static void welcome(struct listener *l, int fd, const struct sock_addr *peer)
     n->w = (struct io_watch){.fd = fd, .ready = on_bytes};
     timer_init(&n->deadline, on_deadline);
     n->over_tls = l->tls;
+    n->accepted_ms = loop_now_ms(f->loop);
     buf_init(&n->head, HEAD_MAX_BYTES);
     list_init(&n->turn);
     list_init(&n->node);
@@ -255,6 +256,7 @@ enum err front_new(struct loop *l, struct h1 *h1, struct h2 *h2, struct relay_se
     timer_init(&f->resume, on_resume);
     list_init(&f->newcomers);
     list_init(&f->waiting);
+    list_init(&f->running);
     pool_init(&f->pool, sizeof(struct newcomer));
     *out = f;
     return ERR_OK;

@@ -22,11 +22,12 @@ struct newcomer {
     struct io_watch w;
     struct timer deadline;
     struct list node;
-    struct list turn; /* in front->waiting */
+    struct list turn; /* in front->waiting or front->running */
     struct front *front;
     struct tls *tls; /* owned; NULL in clear */
     struct buf head; /* decrypted, not complete */
     struct sock_addr peer;
+    uint64_t accepted_ms, shaking_since_ms;
     uint8_t phase;  /* enum newcomer_phase */
     bool over_tls;  /* came on the TLS port */
     bool gone;      /* no longer ours */
@@ -45,6 +46,7 @@ struct front {
     struct timer resume;
     struct list newcomers;
     struct list waiting; /* for a handshake, in the order they came */
+    struct list running; /* handshakes that may have their whole time, the oldest first */
     unsigned shaking;
     struct pool pool;
     size_t n_listeners;

@@ -3,7 +3,7 @@
  * One that has not sent a byte costs no session. Its first byte says whether it speaks TLS at all;
  * then it shakes hands, at most FRONT_HANDSHAKES_MAX at a time, because a handshake is what costs
  * memory and CPU and its other side is nobody we know. The others wait in the order they came,
- * unread, and everyone's deadline counts from the beginning.
+ * unread, and each makes the oldest handshake hurry. Everyone's deadline counts from the beginning.
  *
  * The head of the first request is judged like in clear, before an HTTP library sees it; here it
  * has been read and not only peeked at, and goes along.
@@ -154,16 +154,18 @@ static bool read_head(struct newcomer *n)
 static void set_phase(struct newcomer *n, enum newcomer_phase to)
 {
     struct front *f = n->front;
+    list_remove(&n->turn);
     if (n->phase == SHAKING) {
         f->shaking--;
         metrics_dec(M_TLS_SHAKING);
     } else if (n->phase == WAITING) {
-        list_remove(&n->turn);
         metrics_dec(M_TLS_WAITING);
     }
     n->phase = to;
     if (to == SHAKING) {
         f->shaking++;
+        n->shaking_since_ms = loop_now_ms(f->loop);
+        list_push_back(&f->running, &n->turn);
         metrics_inc(M_TLS_SHAKING);
     } else if (to == WAITING) {
         list_push_back(&f->waiting, &n->turn);
@@ -191,8 +193,15 @@ static void hand_on_http2(struct newcomer *n)
     h2_add_connection(f->h2, c, &peer);
 }
 
+static uint64_t ms_left(const struct front *f, uint64_t since_ms, uint64_t all_ms)
+{
+    uint64_t had_ms = loop_now_ms(f->loop) - since_ms;
+    return had_ms < all_ms ? all_ms - had_ms : 0;
+}
+
 static void shake_hands(struct newcomer *n)
 {
+    struct front *f = n->front;
     enum err e = tls_handshake(n->tls);
     if (e == ERR_AGAIN)
         return;
@@ -203,6 +212,8 @@ static void shake_hands(struct newcomer *n)
         return;
     }
     set_phase(n, HEAD);
+    /* It may have been made to hurry. */
+    timer_set(loop_timers(f->loop), &n->deadline, ms_left(f, n->accepted_ms, f->head_ms));
     count_greeted(n->tls);
     log_greeted(n);
     if (slice_eq(tls_alpn(n->tls), slice_str("h2")))
@@ -219,10 +230,24 @@ static void begin(struct newcomer *n)
     set_phase(n, SHAKING);
 }
 
+/* For each one that waits, the oldest handshake gets less time: else a few dozen connections per
+ * second that say nothing more would keep everybody out. */
+static void hurry_oldest(struct front *f)
+{
+    struct list *first = list_pop_front(&f->running);
+    if (!first)
+        return;
+    struct newcomer *n = container_of(first, struct newcomer, turn);
+    uint64_t left_ms = ms_left(f, n->shaking_since_ms, FRONT_HANDSHAKE_MS);
+    uint64_t whole_ms = ms_left(f, n->accepted_ms, f->head_ms);
+    timer_set(loop_timers(f->loop), &n->deadline, left_ms < whole_ms ? left_ms : whole_ms);
+}
+
 static void wait_for_turn(struct newcomer *n)
 {
     set_phase(n, WAITING);
     loop_unwatch(n->front->loop, &n->w);
+    hurry_oldest(n->front);
 }
 
 /* They are only watched: their bytes are read in turns of their own. */

@@ -2,14 +2,12 @@
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
-import { readFileSync } from 'node:fs';
 import test from 'node:test';
-import tls from 'node:tls';
 import { get, publish } from './lib/http.js';
 import { Raw } from './lib/raw.js';
 import { openSse } from './lib/sse.js';
 import { ask, connectTls, health, metric, serveTls } from './lib/tls.js';
-import { atEnd, guard, until } from './lib/wait.js';
+import { atEnd, until } from './lib/wait.js';
 
 const AT_ONCE = 512; // FRONT_HANDSHAKES_MAX
 const BEGINNING = '\x16\x03\x01\x01\x00\x01'; // of a record with a ClientHello
@@ -78,43 +76,44 @@ for (const maxVersion of ['TLSv1.3', 'TLSv1.2'])
     await slow.through('data: byte by byte');
   });
 
-test('512 stuck handshakes: who is there and the plain port notice nothing, who comes waits for the deadline', async (t) => {
-  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '6s']);
+test('512 stuck handshakes: who is there and the plain port notice nothing, who comes gets in', async (t) => {
+  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '1m']);
   const secure = await connectTls(t, server);
   await secure.send(ask('/events?channel=a')).through('crier.ready');
   const clear = await openSse(t, server, { channel: 'a' });
   await clear.ready();
   const stuck = await stuckHandshakes(t, server, AT_ONCE);
   await until(async () => (await running(server)) === AT_ONCE, 'all places are taken');
-  const late = connectTls(t, server);
-  await until(async () => (await waiting(server)) === 1, 'the good one waits');
   await publish(server, 'a', 'meanwhile');
   await secure.through('data: meanwhile');
   assert.equal((await clear.events.next()).data, 'meanwhile');
   assert.equal((await get(server, '/health')).status, 200);
-  assert.equal(await timeouts(server), 0, 'they are still stuck');
-  assert.equal(await health(await late), 200);
+  assert.equal(await timeouts(server), 0, 'nobody is hurried while nobody waits');
+  const late = await Promise.all([connectTls(t, server), connectTls(t, server), connectTls(t, server)]);
+  for (const raw of late) assert.equal(await health(raw), 200);
+  await until(async () => (await running(server)) === AT_ONCE - 3, 'one made room for each');
   assert.equal(await waiting(server), 0);
-  for (const raw of stuck) await raw.all();
-  assert.equal(await timeouts(server), AT_ONCE);
-  assert.equal(await running(server), 0);
+  assert.equal(await timeouts(server), 3);
+  await Promise.race(stuck.map((raw) => raw.ended));
+  assert.equal((await get(server, '/health')).status, 200);
 });
 
-test('a place that is free is given at once to who waited longest', async (t) => {
-  const server = await serveTls(t, ['--workers', '1']);
+test('as many as are stuck come again: the deadline frees the places, everyone is counted', async (t) => {
+  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '3s']);
+  const stuck = await stuckHandshakes(t, server, 2 * AT_ONCE);
+  assert.equal(await health(await connectTls(t, server)), 200);
+  for (const raw of stuck) await raw.all();
+  assert.equal(await timeouts(server), 2 * AT_ONCE);
+  assert.equal((await running(server)) + (await waiting(server)), 0);
+});
+
+test('a place that becomes free is given to who waits', async (t) => {
+  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '1m']);
   const stuck = await stuckHandshakes(t, server, AT_ONCE);
   await until(async () => (await running(server)) === AT_ONCE, 'all places are taken');
-  const options = { host: '127.0.0.1', port: server.tlsPort, ca: readFileSync(server.certs.ca), servername: 'localhost' };
-  const done = [];
-  const late = [];
-  for (let i = 0; i < 3; i++) {
-    const socket = tls.connect(options);
-    atEnd(t, () => socket.destroy());
-    late.push(new Promise((resolve) => socket.once('secureConnect', () => resolve(done.push(i)))));
-    await until(async () => (await waiting(server)) === i + 1, 'one more waits');
-  }
-  stuck[0].close();
-  await guard(Promise.all(late), 'all of them, one after the other');
-  assert.deepEqual(done, [0, 1, 2]);
+  stuck.forEach((raw) => raw.close());
+  const late = await connectTls(t, server);
+  await until(async () => (await running(server)) === 0, 'they have left');
   assert.equal(await timeouts(server), 0);
+  assert.equal(await health(late), 200);
 });
