@@ -39,7 +39,7 @@ struct config {
     uint64_t h2_header_list_bytes; /* --h2-header-list: 16k */
     uint64_t h2_window_bytes;      /* --h2-window: 64k of each stream before it is read */
     uint64_t h2_ping_ms;           /* --h2-ping: 30s */
-    uint16_t tls_port;     /* --tls-port: 0 = no TLS */
+    uint16_t tls_port;             /* --tls-port: 0 = no TLS */
     char *tls_cert;        /* --tls-cert: PEM files, comma separated; the first is the default */
     char *tls_key;         /* --tls-key: their keys, in the same order */
     char *tls_client_ca;   /* --tls-client-ca: PEM */

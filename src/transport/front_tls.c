@@ -161,7 +161,7 @@ static void set_phase(struct newcomer *n, enum newcomer_phase to)
     } else if (n->phase == WAITING) {
         metrics_dec(M_TLS_WAITING);
     }
-    n->phase = to;
+    n->phase = (uint8_t)to;
     if (to == SHAKING) {
         f->shaking++;
         n->shaking_since_ms = loop_now_ms(f->loop);
