@@ -67,6 +67,7 @@ enum http_upgrade {
  * `cancel` when the client left before. Either ends the life of the object; both free it. */
 struct http_stream {
     const struct dialect *dialect;
+    uint8_t coding; /* enum msg_coding, of what we send; for a WebSocket also of what we get */
     void (*open)(struct http_stream *st, struct session *s);
     void (*cancel)(struct http_stream *st);
 };

@@ -153,9 +153,11 @@ struct session *hub_session(struct hub *h, uint64_t id); /* NULL when gone */
 void hub_each_session(struct hub *h, void (*fn)(struct session *s, void *ctx), void *ctx);
 
 /* --- session: transport side --- */
-/* Zeroed memory in; the session gets its id and belongs to the hub. */
+/* Zeroed memory in; the session gets its id and belongs to the hub. What is pushed is packed by the
+ * coding, notices too; a gzip stream begins with its header and, when the session says goodbye,
+ * ends with its trailer. */
 void session_init(struct session *s, struct hub *h, const struct session_ops *ops,
-                  const struct dialect *d);
+                  const struct dialect *d, enum msg_coding coding);
 /* The connection is gone (or was never wanted): CLOSED now. Idempotent. */
 void session_gone(struct session *s);
 /* Fills iov with what waits (id lines of several channels go through the hub's scratch space, which

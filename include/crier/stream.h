@@ -41,7 +41,7 @@ void stream_set_free(struct stream_set *set); /* no streams left */
 /* Takes the conduit (also on failure: it is closed) and, on success, its place among the
  * connections that are counted. ERR_NOMEM. */
 enum err stream_open(struct stream_set *set, struct conduit c, const struct dialect *d,
-                     bool websocket, struct session **out) MUST_CHECK;
+                     enum msg_coding coding, bool websocket, struct session **out) MUST_CHECK;
 /* Bytes that were read with the request (WebSocket only). */
 void stream_input(struct session *s, struct slice bytes);
 

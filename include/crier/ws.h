@@ -2,8 +2,9 @@
  *
  * Receives through wslay's frame layer (ws.c is the only file that includes wslay.h) under our own
  * message layer: masking, RSV, opcodes, control frames, fragmentation, UTF-8 byte by byte, sizes
- * (RFC 6455 5-7). wslay's context and the message buffer are borrowed from the worker's ws_pool and
- * held only while a frame or message is incomplete, so an idle connection costs sizeof(struct ws).
+ * (RFC 6455 5-7), and inflating what came with permessage-deflate (RFC 7692). wslay's context, the
+ * inflater and the message buffer are borrowed from the worker's ws_pool and held only while a
+ * frame or message is incomplete, so an idle connection costs sizeof(struct ws).
  *
  * Sending is not its business: frames are built by ws_frame_header (msg.h) and, for the command
  * line client, ws_client_frame. Single owner, no locks.
@@ -27,8 +28,9 @@ void ws_pool_free(struct ws_pool *p); /* every ws must have been released */
 size_t ws_pool_held(const struct ws_pool *p);
 
 struct ws_limits {
-    size_t message_bytes; /* over it: WS_CODE_TOO_BIG as soon as a frame header announces it */
-    uint32_t fragments;   /* per message; over it: WS_CODE_POLICY */
+    /* Over it: WS_CODE_TOO_BIG, as soon as a frame header announces it or as it is inflated. */
+    size_t message_bytes;
+    uint32_t fragments; /* per message; over it: WS_CODE_POLICY */
 };
 
 struct ws;
@@ -50,6 +52,7 @@ struct ws {
     void *ctx;                      /* borrowed, for the events */
     struct ws_partial *partial;     /* owned, from the pool; NULL between messages */
     uint8_t role;
+    bool deflate; /* permessage-deflate was agreed on, with client_no_context_takeover */
     bool stopped;
 };
 

@@ -42,7 +42,7 @@ static void on_timer(struct timer *t)
 }
 
 void session_init(struct session *s, struct hub *h, const struct session_ops *ops,
-                  const struct dialect *d)
+                  const struct dialect *d, enum msg_coding coding)
 {
     s->ops = ops;
     s->dialect = d;
@@ -53,7 +53,7 @@ void session_init(struct session *s, struct hub *h, const struct session_ops *op
     map_put(&h->sessions, &s->by_id);
     list_init(&s->dirty);
     timer_init(&s->timer, on_timer);
-    outbox_init(&s->out, (enum msg_form)d->form);
+    outbox_init(&s->out, msg_form_packed((enum msg_form)d->form, coding));
     s->heard_ms = s->sent_ms = h->timers->now_ms;
     s->page_messages = HUB_PAGE_MESSAGES;
     metrics_inc(clients_metric(s));

@@ -141,6 +141,22 @@ static void append_sse_json(struct buf *b, struct buf *scratch, const struct msg
     b->failed |= scratch->failed;
 }
 
+enum msg_form msg_form_packed(enum msg_form plain, enum msg_coding coding)
+{
+    static const uint8_t packed[CODING_COUNT][FORM_COUNT] = {
+        [CODING_DEFLATE] =
+            {[FORM_WS_JSON] = FORM_WS_JSON_DEFLATE, [FORM_WS_RAW] = FORM_WS_RAW_DEFLATE},
+        [CODING_NARROW] =
+            {[FORM_WS_JSON] = FORM_WS_JSON_NARROW, [FORM_WS_RAW] = FORM_WS_RAW_NARROW},
+        [CODING_GZIP] = {[FORM_SSE_RAW] = FORM_SSE_RAW_GZIP, [FORM_SSE_JSON] = FORM_SSE_JSON_GZIP},
+        [CODING_ZSTD] = {[FORM_SSE_RAW] = FORM_SSE_RAW_ZSTD, [FORM_SSE_JSON] = FORM_SSE_JSON_ZSTD},
+    };
+    if (coding == CODING_PLAIN)
+        return plain;
+    BUG_ON(!packed[coding][plain]);
+    return (enum msg_form)packed[coding][plain];
+}
+
 static struct encoded *encoded_new(struct slice head, struct slice body, size_t id_len)
 {
     struct encoded *e = malloc(sizeof *e + head.len + body.len);

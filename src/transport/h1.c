@@ -326,7 +326,7 @@ static struct session *open_session(struct h1_exchange *x, struct conduit c,
                                     bool websocket)
 {
     struct session *s;
-    if (stream_open(h1_of(x)->streams, c, st->dialect, websocket, &s)) {
+    if (stream_open(h1_of(x)->streams, c, st->dialect, st->coding, websocket, &s)) {
         metrics_inc(M_ACCEPT_FAILED);
         metrics_dec(M_CONNECTIONS);
         h1_of(x)->server->shared->connections--;

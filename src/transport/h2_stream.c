@@ -273,7 +273,8 @@ static const struct session_ops session_ops = {.flush = on_flush,
                                                .peer_done = on_peer_done,
                                                .free = on_free};
 
-static struct h2_session *session_new(struct h2_stream *st, const struct dialect *d, bool websocket)
+static struct h2_session *session_new(struct h2_stream *st, const struct dialect *d,
+                                      enum msg_coding coding, bool websocket)
 {
     struct h2 *h = st->conn->h;
     struct h2_session *hs = pool_try_new(websocket ? &h->ws_pool : &h->sse_pool);
@@ -283,7 +284,7 @@ static struct h2_session *session_new(struct h2_stream *st, const struct dialect
     hs->st = st;
     hs->websocket = websocket;
     st->hs = hs;
-    session_init(&hs->s, h->server->hub, &session_ops, d);
+    session_init(&hs->s, h->server->hub, &session_ops, d, coding);
     if (websocket)
         ws_session_init(ws_of(hs), &hs->s, h->streams->ws_pool,
                         d->form == FORM_WS_RAW ? &h->streams->raw_limits
@@ -295,7 +296,7 @@ static void begin_session(struct h2_exchange *x, const struct http_response *hea
                           struct http_stream *hst, bool websocket)
 {
     struct h2_stream *st = x->st;
-    struct h2_session *hs = st ? session_new(st, hst->dialect, websocket) : NULL;
+    struct h2_session *hs = st ? session_new(st, hst->dialect, hst->coding, websocket) : NULL;
     if (!hs || h2_wire_respond(st, head, 200, false, true)) {
         hst->cancel(hst);
         if (hs)

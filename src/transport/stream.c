@@ -238,7 +238,7 @@ static void set_options(int fd)
 }
 
 enum err stream_open(struct stream_set *set, struct conduit c, const struct dialect *d,
-                     bool websocket, struct session **out)
+                     enum msg_coding coding, bool websocket, struct session **out)
 {
     struct stream *st = pool_try_new(websocket ? &set->ws : &set->sse);
     if (!st) {
@@ -255,7 +255,7 @@ enum err stream_open(struct stream_set *set, struct conduit c, const struct dial
         pool_free(websocket ? &set->ws : &set->sse, st);
         return ERR_NOMEM;
     }
-    session_init(&st->s, set->hub, &stream_ops, d);
+    session_init(&st->s, set->hub, &stream_ops, d, coding);
     if (websocket)
         ws_session_init(ws_of(st), &st->s, set->ws_pool,
                         d->form == FORM_WS_RAW ? &set->raw_limits : &set->command_limits);

@@ -128,7 +128,7 @@ static inline struct peer *peer_init(int i, const struct dialect *d)
     memset(p, 0, sizeof(*p));
     buf_init(&p->got, 1 << 22);
     p->takes = SIZE_MAX;
-    session_init(&p->s, fx->hub, &peer_ops, d);
+    session_init(&p->s, fx->hub, &peer_ops, d, CODING_PLAIN);
     return p;
 }
 
