@@ -21,7 +21,7 @@ enum deflate_window { DEFLATE_WIDE, DEFLATE_NARROW };
 /* Once, before other threads start. level 1-9, window_bits 9-15. */
 void deflate_configure(int level, int window_bits);
 int deflate_window_bits(void);
-/* ERR_NOMEM; b is then as before. */
+/* ERR_NOMEM, ERR_LIMIT (needs room for what does not get smaller); b is then as before. */
 enum err deflate_append(struct buf *b, struct slice plain, enum deflate_window w) MUST_CHECK;
 /* The same bytes not compressed: stored blocks (5 bytes each, at most 65,535 of payload). */
 void deflate_append_stored(struct buf *b, struct slice plain);
@@ -37,9 +37,12 @@ struct inflater *inflater_try_new(void); /* NULL when memory is used up */
 void inflater_free(struct inflater *f);
 /* Forgets everything: the next byte begins a stream of its own. */
 void inflater_reset(struct inflater *f);
-/* Inflates from *in, which is moved on, into out; *n bytes came. ERR_OK: call again while *n ==
- * room or in->len; ERR_SYNTAX: not DEFLATE. Never holds back output that there is. */
+/* Inflates from *in, which is moved on, into out (room > 0); *n bytes came, also on an error.
+ * ERR_OK: call again while *n == room or in->len; ERR_SYNTAX: not DEFLATE; ERR_NOMEM. Never holds
+ * back output that there is. After a final block the next byte begins a stream of its own. */
 enum err inflater_feed(struct inflater *f, struct slice *in, char *out, size_t room,
                        size_t *n) MUST_CHECK;
+/* After a feed: a block has just ended, at a byte boundary. */
+bool inflater_is_between_blocks(const struct inflater *f);
 
 #endif
