@@ -131,11 +131,14 @@ struct session {
     uint16_t n_subs;
     uint16_t n_behind; /* subscriptions that are not live yet */
     uint16_t close_code;
-    uint8_t state;    /* enum session_state */
-    bool quiet;       /* the closing notice is out and nothing more may be pushed */
-    bool peer_closed; /* the client has said its own goodbye (WebSocket Close) */
-    bool cut;         /* close without flushing further */
-    bool head_left;   /* the half-sent entry is of a subscription that has ended */
+    uint16_t end_code;   /* while `ending`: of the Close that waits; its reason, NULL: the answer */
+    const char *end_why; /* to the client's own */
+    uint8_t state;       /* enum session_state */
+    bool quiet;          /* the closing notice is out and nothing more may be pushed */
+    bool peer_closed;    /* the client has said its own goodbye (WebSocket Close) */
+    bool ending;         /* session_ends_later was said */
+    bool cut;            /* close without flushing further */
+    bool head_left;      /* the half-sent entry is of a subscription that has ended */
 };
 
 /* --- hub --- */
@@ -170,6 +173,9 @@ void session_cut(struct session *s);
 /* After anything was heard from the client. */
 void session_heard(struct session *s);
 bool session_wants_reading(const struct session *s);
+/* The client has said its last: nothing more is read, and once the bus has answered what is in
+ * flight the session is flushed, whether or not it has something to write. */
+void session_ends_later(struct session *s);
 
 /* --- session: what everyone may do --- */
 struct sub_request {

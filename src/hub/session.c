@@ -358,7 +358,14 @@ void session_heard(struct session *s)
 
 bool session_wants_reading(const struct session *s)
 {
-    return s->in_flight < HUB_COMMANDS_IN_FLIGHT;
+    return s->in_flight < HUB_COMMANDS_IN_FLIGHT && !s->ending;
+}
+
+void session_ends_later(struct session *s)
+{
+    s->ending = true;
+    if (!s->in_flight)
+        session_mark_dirty(s);
 }
 
 void session_command_sent(struct session *s)
@@ -371,6 +378,8 @@ void session_command_done(struct session *s)
     BUG_ON(!s->in_flight);
     if (s->in_flight-- == HUB_COMMANDS_IN_FLIGHT / 2 && s->ops->resume_reading)
         s->ops->resume_reading(s);
+    if (s->ending && !s->in_flight)
+        session_mark_dirty(s);
 }
 
 /* --- cursors --- */

@@ -216,6 +216,8 @@ static enum http_upgrade get_upgrade(const struct http_exchange *ex)
 static void on_flush(struct session *s)
 {
     struct h2_session *hs = hs_of(s);
+    if (hs->websocket)
+        ws_session_end_if_due(s);
     if (!hs->st)
         return;
     h2_wire_wake(hs->st);
@@ -481,6 +483,8 @@ void h2_stream_input(struct h2_stream *st, struct slice bytes)
 void h2_stream_peer_ended(struct h2_stream *st)
 {
     st->peer_ended = true;
+    if (st->hs && st->hs->s.ending)
+        return; /* all_written ends it */
     if (st->hs && st->hs->s.state == SESSION_OPEN) {
         session_gone(&st->hs->s); /* gone without a Close */
         st->conn->h->left = true;

@@ -129,6 +129,8 @@ static void on_flush(struct session *s)
 {
     struct stream *st = stream_of(s);
     size_t wanted;
+    if (st->websocket)
+        ws_session_end_if_due(s);
     if (st->blocked || st->fin_sent || !write_batch(st, &wanted))
         return;
     if (s->out.count && wanted) {

@@ -13,5 +13,7 @@ void ws_session_init(struct ws *ws, struct session *s, struct ws_pool *pool,
 /* Bytes from the client. False: they break the protocol; the Close that says so is queued, and the
  * carrier ends its side right after it instead of waiting for the client's. */
 bool ws_session_input(struct ws *ws, struct slice bytes) MUST_CHECK;
+/* Whoever flushes says so first: a Close waits for the answers to what came before it. */
+void ws_session_end_if_due(struct session *s);
 
 #endif
