@@ -17,7 +17,7 @@ $(error FLAVOR is "$(FLAVOR)"; it can be release, debug, asan, ubsan or tsan)
 endif
 
 # wslay has no .pc file. What is missing is said by tests/tools/need, not by these two.
-PKGS := libmicrohttpd libnghttp2 jansson libssl libcrypto hiredis libcurl zlib
+PKGS := libmicrohttpd libnghttp2 jansson libssl libcrypto hiredis libcurl zlib libzstd
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lwslay
 

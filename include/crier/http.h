@@ -20,6 +20,7 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_DELETE, HTTP_OPTIONS, HT
 /* What all workers share; atomics where it changes. */
 struct http_shared {
     struct slice allowed_origins; /* comma separated, or "*"; borrowed */
+    struct slice sse_codings;     /* the best first, comma separated; borrowed */
     bool loopback_only;           /* every listener is on loopback */
     uint64_t message_bytes;
     uint64_t post_key_secret; /* of the chat's post keys */

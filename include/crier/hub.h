@@ -139,6 +139,9 @@ struct session {
     bool ending;         /* session_ends_later was said */
     bool cut;            /* close without flushing further */
     bool head_left;      /* the half-sent entry is of a subscription that has ended */
+    bool coding_begun;   /* the header of the gzip stream is in the outbox, or was */
+    bool coding_ended;   /* and so is its trailer, as the last entry */
+    struct plain_sum sum; /* of what a gzip stream has sent whole */
 };
 
 /* --- hub --- */
@@ -209,6 +212,8 @@ void session_tail_cursor(const struct session *s, struct buf *out);
 void session_pop(struct session *s);
 /* Queues a notice (two parts behind each other); a full outbox closes the client as too slow. */
 void session_push(struct session *s, struct slice a, struct slice b);
+/* Bytes of the transport that are not of the stream: the head of an answer of HTTP/1.1. */
+void session_push_framing(struct session *s, struct slice bytes);
 /* Opens the gate with the text that comes first. */
 void session_push_ready(struct session *s, struct slice bytes);
 /* Says goodbye (dialect->closing) and closes when that is written. Idempotent. */

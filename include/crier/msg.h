@@ -47,22 +47,33 @@ enum msg_coding {
 /* FORM_WS_JSON and CODING_DEFLATE make FORM_WS_JSON_DEFLATE, and so on; CODING_PLAIN changes
  * nothing. Codings and forms that do not go together are our bug. */
 enum msg_form msg_form_packed(enum msg_form plain, enum msg_coding coding);
+/* And back. */
+enum msg_form msg_form_plain(enum msg_form form);
+enum msg_coding msg_form_coding(enum msg_form form);
 
 /* What is packed at all. Once, before other threads start; the list is borrowed for ever. Messages
  * with a payload below the threshold, of those namespaces, or that do not get smaller go out as
  * they are: as a frame without RSV1, as stored blocks within the gzip stream, as a raw zstd frame.
- */
+ * The list is comma separated; "" is none, an empty name in it stands for channels without one. */
 void msg_configure_packing(size_t threshold_bytes, struct slice plain_namespaces);
+/* Is anything packed in this channel's namespace? Not of its own text before the first ':'. */
+bool msg_is_packed_in(struct slice channel);
+/* Bytes that are for one client alone, not compressed but as the coding wants them: stored blocks,
+ * raw frames; of other codings as they are. */
+void msg_append_stored(struct buf *b, enum msg_coding coding, struct slice plain);
+
+/* Of plain bytes: what the trailer of a gzip stream is made of. */
+struct plain_sum {
+    uint32_t crc, len;
+};
 
 /* Bytes of one form. `id_len` is the length of the leading "id: …\n" line of an SSE form (else 0),
  * packed for itself where the form is: a stream of several channels replaces it by a line of its
- * own. gzip forms know the CRC-32 and length of what they unpack to. */
+ * own. gzip forms know what they unpack to, whole and without the id line. */
 struct encoded {
     size_t len;
     size_t id_len;
-    struct {
-        uint32_t crc, len;
-    } id_plain, rest_plain;
+    struct plain_sum plain, rest_plain;
     char bytes[];
 };
 

@@ -12,7 +12,7 @@
 /* One frame; no checksum, window within what browsers accept (RFC 9659: 8 MiB). ERR_NOMEM; b is
  * then as before. */
 enum err zstd_append(struct buf *b, struct slice plain) MUST_CHECK;
-/* The same bytes not compressed: a frame of raw blocks. */
+/* The same bytes not compressed: frames of one raw block each; nothing for nothing. */
 void zstd_append_stored(struct buf *b, struct slice plain);
 
 #endif

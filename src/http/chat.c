@@ -331,7 +331,7 @@ static void join_room(struct http_exchange *ex, const struct query *q, struct sl
     sub->stream.dialect = sse ? &dialect_chat_sse : &dialect_chat_ws;
     sub->stream.open = on_open;
     if (sse)
-        http_accept_stream(ex, &sub->stream);
+        sse_accept(ex, sub);
     else
         http_accept_websocket(ex, &sub->stream);
 }

@@ -50,9 +50,9 @@ void http_add_header(struct http_response *res, const char *name, const char *va
     res->header[res->n_headers++] = (struct http_header){name, value};
 }
 
-static void add_common(const struct http_exchange *ex, struct http_response *res)
+static void add_common(const struct http_exchange *ex, struct http_response *res, const char *vary)
 {
-    http_add_header(res, "Vary", "Origin");
+    http_add_header(res, "Vary", vary);
     http_add_header(res, "X-Content-Type-Options", "nosniff");
     if (!ex->origin)
         return;
@@ -66,7 +66,7 @@ void http_respond(struct http_exchange *ex, struct http_response *res)
     ex->answered = true;
     ex->abandoned = NULL;
     metrics_inc(M_REQUESTS);
-    add_common(ex, res);
+    add_common(ex, res, "Origin");
     ex->ops->respond(ex, res);
 }
 
@@ -78,7 +78,9 @@ void http_accept_stream(struct http_exchange *ex, struct http_stream *st)
     metrics_inc(M_REQUESTS);
     http_add_header(&head, "Cache-Control", "no-store, no-transform");
     http_add_header(&head, "X-Accel-Buffering", "no");
-    add_common(ex, &head);
+    if (coding_name((enum msg_coding)st->coding))
+        http_add_header(&head, "Content-Encoding", coding_name((enum msg_coding)st->coding));
+    add_common(ex, &head, "Origin, Accept-Encoding");
     ex->ops->stream(ex, &head, st);
 }
 

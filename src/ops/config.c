@@ -73,7 +73,7 @@ static const struct option options[] = {
     {"pack-threshold", KIND_BYTES, FIELD(pack_threshold_bytes), "256", 0, GIB, NULL, NULL,
      "smaller messages are not compressed"},
     {"plain-namespaces", KIND_TEXT, FIELD(plain_namespaces), "", 0, 0, NULL, NULL,
-     "namespaces whose messages are never compressed, comma separated"},
+     "namespaces never compressed, comma separated; an empty name (\"a,\") = channels without one"},
     {"h2-max-streams", KIND_COUNT, FIELD(h2_max_streams), "256", 1, 10000, NULL, NULL,
      "streams open at once on one HTTP/2 connection"},
     {"h2-header-list", KIND_BYTES, FIELD(h2_header_list_bytes), "16k", KIB, 64 * KIB, NULL, NULL,

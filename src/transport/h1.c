@@ -336,7 +336,7 @@ static struct session *open_session(struct h1_exchange *x, struct conduit c,
     if (t->unread.failed || t->unsent.failed)
         session_cut(s);
     if (t->unsent.len)
-        session_push(s, buf_slice(&t->unsent), SLICE_NONE);
+        session_push_framing(s, buf_slice(&t->unsent));
     return s;
 }
 
@@ -349,7 +349,7 @@ static void begin_stream(struct h1_exchange *x, struct conduit c, const struct i
         return;
     buf_init(&b, 64 * 1024);
     h1_stream_head(&b, head);
-    session_push(s, buf_slice(&b), SLICE_NONE);
+    session_push_framing(s, buf_slice(&b));
     buf_release(&b);
     st->open(st, s);
 }
