@@ -26,9 +26,17 @@ struct ws_pool *ws_pool_new(void);
 void ws_pool_free(struct ws_pool *p); /* every ws must have been released */
 /* Contexts out of the pool now: the connections that are in the middle of a message. */
 size_t ws_pool_held(const struct ws_pool *p);
+/* Inflaters out of the pool now: of those, the ones whose message is compressed. */
+size_t ws_pool_inflaters(const struct ws_pool *p);
+/* What begins from now on begins then. Never goes back. */
+void ws_pool_tell_time(struct ws_pool *p, uint64_t now_ms);
+/* Who has been in the middle of one message, or of a frame between messages, for longest, and since
+ * when; NULL when nobody is. */
+struct ws *ws_pool_oldest(const struct ws_pool *p, uint64_t *since_ms);
 
 struct ws_limits {
-    /* Over it: WS_CODE_TOO_BIG, as soon as a frame header announces it or as it is inflated. */
+    /* Over it: WS_CODE_TOO_BIG, as soon as a frame header announces it (when compressed: twice
+     * that, and 1 KiB) or as it is inflated. */
     size_t message_bytes;
     uint32_t fragments; /* per message; over it: WS_CODE_POLICY */
 };
@@ -59,6 +67,8 @@ struct ws {
 void ws_init(struct ws *ws, enum ws_role role, struct ws_pool *pool, const struct ws_events *events,
              const struct ws_limits *limits, void *ctx);
 void ws_release(struct ws *ws);
+/* What is incomplete counts as begun now. */
+void ws_begin_again(struct ws *ws);
 /* Takes all of `bytes` (after a stop or an error: ignores them). On a violation: ERR_SYNTAX,
  * ERR_UTF8 or ERR_LIMIT; when memory is used up: ERR_NOMEM. Then *code is what the Close must carry
  * and *why a constant sentence, and the ws is stopped. What came before the violation has been
