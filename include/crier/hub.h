@@ -32,6 +32,9 @@ struct hub_options {
     uint64_t sse_retry_ms;
     uint64_t ws_ping_ms;
     uint64_t ws_pong_ms;
+    uint32_t ws_fragments;    /* of one message; then 1008 */
+    uint32_t ws_control_rate; /* pings and pongs of a client per second; then 1008 */
+    uint64_t ws_message_ms;   /* from a message's first byte to its last; then 1008 */
 };
 
 #define HUB_COMMANDS_IN_FLIGHT 64 /* per session; reading pauses at it, goes on at half */

@@ -129,7 +129,10 @@ static void set_options(struct server *s)
                                           .sse_keepalive_ms = c->sse_keepalive_ms,
                                           .sse_retry_ms = c->sse_retry_ms,
                                           .ws_ping_ms = c->ws_ping_ms,
-                                          .ws_pong_ms = c->ws_pong_ms};
+                                          .ws_pong_ms = c->ws_pong_ms,
+                                          .ws_fragments = c->ws_fragments,
+                                          .ws_control_rate = c->ws_control_rate,
+                                          .ws_message_ms = c->ws_message_ms};
     s->h2_options = (struct h2_options){.max_streams = (uint32_t)c->h2_max_streams,
                                         .header_list_bytes = (uint32_t)c->h2_header_list_bytes,
                                         .window_bytes = (uint32_t)c->h2_window_bytes,
@@ -138,6 +141,7 @@ static void set_options(struct server *s)
     s->shared.allowed_origins = slice_str(c->allowed_origins);
     if (strcmp(c->sse_codings, "none") != 0)
         s->shared.sse_codings = slice_str(c->sse_codings);
+    s->shared.ws_deflate = c->ws_deflate;
     s->shared.loopback_only = all_loopback(s);
     s->shared.message_bytes = c->max_message_bytes;
     s->shared.post_key_secret = rnd_u64();

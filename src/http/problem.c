@@ -84,21 +84,6 @@ void http_accept_stream(struct http_exchange *ex, struct http_stream *st)
     ex->ops->stream(ex, &head, st);
 }
 
-void http_accept_websocket(struct http_exchange *ex, struct http_stream *st)
-{
-    struct http_response head = {.status = 101};
-    struct slice offered = ex->ops->header(ex, "Sec-WebSocket-Protocol"), one;
-    BUG_ON(ex->answered);
-    ex->answered = true;
-    metrics_inc(M_REQUESTS);
-    while (slice_split(&offered, ',', &one))
-        if (slice_eq(slice_trim(one), SLICE("crier.v1"))) {
-            http_add_header(&head, "Sec-WebSocket-Protocol", "crier.v1");
-            break;
-        }
-    ex->ops->websocket(ex, &head, st);
-}
-
 void http_respond_json(struct http_exchange *ex, int status, const struct buf *json)
 {
     if (json->failed) {

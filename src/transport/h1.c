@@ -24,6 +24,7 @@
 #include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
+#include "crier/ws.h"
 
 #include <fcntl.h>
 #include <microhttpd.h>
@@ -214,6 +215,29 @@ static struct slice get_header(const struct http_exchange *ex, const char *name)
                                       &n) != MHD_YES)
         return SLICE_NONE;
     return slice_trim(slice_of(value, n));
+}
+
+struct header_walk {
+    const char *name;
+    void (*each)(void *ctx, struct slice value);
+    void *ctx;
+};
+
+static enum MHD_Result walk_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_len, const char *value, size_t value_len)
+{
+    struct header_walk *w = cls;
+    (void)kind;
+    if (slice_eq_nocase(slice_of(name, name_len), slice_str(w->name)))
+        w->each(w->ctx, slice_trim(slice_of(value, value_len)));
+    return MHD_YES;
+}
+
+static void each_header(const struct http_exchange *ex, const char *name,
+                        void (*each)(void *ctx, struct slice value), void *ctx)
+{
+    struct header_walk w = {name, each, ctx};
+    (void)MHD_get_connection_values_n(x_of(ex)->conn, MHD_HEADER_KIND, walk_header, &w);
 }
 
 static struct MHD_Response *make_response(const struct http_response *res)
@@ -443,6 +467,7 @@ static void upgrade_websocket(struct http_exchange *ex, const struct http_respon
 }
 
 static const struct http_exchange_ops exchange_ops = {.header = get_header,
+                                                      .each_header = each_header,
                                                       .respond = respond,
                                                       .stream = detach_stream,
                                                       .upgrade = get_upgrade,

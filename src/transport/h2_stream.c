@@ -26,13 +26,12 @@ struct h2_session {
     struct h2_stream *st; /* borrowed; NULL when the stream is gone */
     struct h2 *h;
     bool websocket;
-    bool no_wait; /* a protocol error: END_STREAM follows the Close at once */
-    bool fin;     /* END_STREAM when everything is written */
+    bool fin; /* END_STREAM when everything is written */
 };
 
 struct h2_ws {
     struct h2_session hs;
-    struct ws ws;
+    struct ws_session ws;
 };
 
 struct h2_exchange {
@@ -64,7 +63,7 @@ static struct h2_session *hs_of(struct session *s)
     return container_of(s, struct h2_session, s);
 }
 
-static struct ws *ws_of(struct h2_session *hs)
+static struct ws_session *ws_of(struct h2_session *hs)
 {
     return &container_of(hs, struct h2_ws, hs)->ws;
 }
@@ -147,6 +146,12 @@ static struct slice get_header(const struct http_exchange *ex, const char *name)
     return value.ptr ? value : h2_request_get(req, name);
 }
 
+static void each_header(const struct http_exchange *ex, const char *name,
+                        void (*each)(void *ctx, struct slice value), void *ctx)
+{
+    h2_request_each(&x_of(ex)->req, name, each, ctx);
+}
+
 static bool keep_answer(struct h2_exchange *x, const struct http_response *res)
 {
     x->answer = res->body;
@@ -206,6 +211,8 @@ static enum http_upgrade get_upgrade(const struct http_exchange *ex)
 {
     if (!x_of(ex)->target.websocket)
         return HTTP_UPGRADE_NONE;
+    if (http_header_count(ex, "Sec-WebSocket-Version") > 1)
+        return HTTP_UPGRADE_REPEATED;
     return slice_eq(get_header(ex, "Sec-WebSocket-Version"), SLICE("13"))
                ? HTTP_UPGRADE_OK
                : HTTP_UPGRADE_BAD_VERSION;
@@ -262,7 +269,7 @@ static void on_free(struct session *s)
         h2_wire_reset(hs->st, false);
     }
     if (hs->websocket) {
-        ws_release(ws_of(hs));
+        ws_session_release(ws_of(hs));
         pool_free(&h->ws_pool, hs);
     } else {
         pool_free(&h->sse_pool, hs);
@@ -288,9 +295,7 @@ static struct h2_session *session_new(struct h2_stream *st, const struct dialect
     st->hs = hs;
     session_init(&hs->s, h->server->hub, &session_ops, d, coding);
     if (websocket)
-        ws_session_init(ws_of(hs), &hs->s, h->streams->ws_pool,
-                        d->form == FORM_WS_RAW ? &h->streams->raw_limits
-                                               : &h->streams->command_limits);
+        ws_session_init(ws_of(hs), &hs->s, h->streams->websockets, coding);
     return hs;
 }
 
@@ -333,6 +338,7 @@ static void accept_websocket(struct http_exchange *ex, const struct http_respons
 }
 
 static const struct http_exchange_ops exchange_ops = {.header = get_header,
+                                                      .each_header = each_header,
                                                       .respond = respond,
                                                       .stream = accept_stream,
                                                       .upgrade = get_upgrade,
@@ -473,8 +479,7 @@ void h2_stream_input(struct h2_stream *st, struct slice bytes)
 {
     struct h2_session *hs = st->hs;
     session_heard(&hs->s);
-    if (!ws_session_input(ws_of(hs), bytes))
-        hs->no_wait = true;
+    ws_session_input(ws_of(hs), hs->h->streams->websockets, bytes);
     st->unread_bytes += (uint32_t)bytes.len;
     if (session_wants_reading(&hs->s) || hs->s.state != SESSION_OPEN)
         give_window_back(st);
@@ -553,7 +558,7 @@ void h2_stream_handle_ready(struct h2_conn *c)
 /* Everything is written and the session is closing. */
 static void all_written(struct h2_session *hs)
 {
-    if (!hs->websocket || hs->s.peer_closed || hs->no_wait)
+    if (!hs->websocket || ws_session_is_over(ws_of(hs)))
         hs->fin = true;
     else if (!hs->fin)
         session_timer(&hs->s, STREAM_WS_CLOSE_MS); /* for the peer's half of the handshake */
