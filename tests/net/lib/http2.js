@@ -1,6 +1,7 @@
 // http2.js - one HTTP/2 connection by prior knowledge, many streams.
 
 import http2 from 'node:http2';
+import { decoderFor } from './coding.js';
 import { query } from './http.js';
 import { EventStreamParser } from './sse.js';
 import { atEnd, guard, Queue } from './wait.js';
@@ -97,15 +98,28 @@ class Http2Sse {
       this.items.push(item);
       if (item.event) this.events.push(item);
     });
-    stream.setEncoding('utf8').on('data', (text) => {
-      this.body += text;
-      this.parser.feed(text);
+    this.bytes = 0; // of the body, on the wire
+    stream.once('response', (head) => this.decode(head['content-encoding']));
+    stream.on('data', (bytes) => {
+      this.bytes += bytes.length;
+      this.decoder.write(bytes);
     });
     stream.once('end', () => (this.wholly = true));
-    stream.once('close', () => {
-      this.items.end();
-      this.events.end();
+    stream.once('close', () => (this.decoder ? this.decoder.end() : this.finish()));
+  }
+  decode(coding) {
+    const onText = (text) => {
+      this.body += text;
+      this.parser.feed(text);
+    };
+    this.decoder = decoderFor(coding, onText, (whole) => {
+      this.whole = whole;
+      this.finish();
     });
+  }
+  finish() {
+    this.items.end();
+    this.events.end();
   }
   async ready() {
     const event = await this.events.next('crier.ready');

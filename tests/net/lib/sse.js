@@ -3,6 +3,7 @@
 // The parser follows WHATWG HTML, "Interpreting an event stream", and gives comments and retry
 // fields as items of their own, since the protocol speaks of them.
 
+import { decoderFor } from './coding.js';
 import { query } from './http.js';
 import { Raw } from './raw.js';
 import { atEnd, Queue } from './wait.js';
@@ -62,6 +63,7 @@ export class Sse {
     raw.send(`GET ${path}${q ? `?${q}` : ''} HTTP/1.1\r\n${lines.join('')}\r\n`);
     const stream = new Sse(raw);
     stream.head = await raw.head();
+    stream.decode(stream.head.headers['content-encoding']);
     stream.chunked = stream.head.headers['transfer-encoding'] === 'chunked';
     raw.watchers.add(stream.watcher);
     stream.read();
@@ -73,7 +75,7 @@ export class Sse {
     this.body = '';
     this.items = new Queue('the event stream'); // everything
     this.events = new Queue('the event stream'); // without comments and retry
-    this.decoder = new TextDecoder();
+    this.bytes = 0; // of the body, on the wire
     this.parser = new EventStreamParser((item) => {
       this.items.push(item);
       if (item.event) this.events.push(item);
@@ -102,17 +104,28 @@ export class Sse {
     if (raw.closed) this.finish();
   }
 
+  // `whole` is set at the end: had the coded body its end?
+  decode(coding) {
+    const onText = (text) => {
+      this.body += text;
+      this.parser.feed(text);
+    };
+    this.decoder = decoderFor(coding, onText, (whole) => {
+      this.whole = whole;
+      this.items.end();
+      this.events.end();
+    });
+  }
+
   take(bytes) {
-    const text = this.decoder.decode(bytes, { stream: true });
-    this.body += text;
-    this.parser.feed(text);
+    this.bytes += bytes.length;
+    this.decoder.write(bytes);
   }
 
   finish() {
     if (this.finished) return;
     this.finished = true;
-    this.items.end();
-    this.events.end();
+    this.decoder.end();
   }
 
   // The next event must be crier.ready; gives its data, with the id line's value as `id`.
