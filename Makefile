@@ -38,7 +38,7 @@ LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
 # Run again with all clients over TLS; these are about what a client sees of its own connection.
 NET_TLS := $(patsubst %,net/%.test.js,api binary chat cors delivery errors hostile http-strict \
-             overload poll publish resume shutdown slow sse sse-coding workers ws ws-deflate ws-frames \
+             overload pack poll publish resume shutdown slow sse sse-coding workers ws ws-deflate ws-frames \
              ws-handshake ws-limits ws-raw)
 TLS_FLAGS := --tls-port 8443 --tls-cert build/tls/cert.pem --tls-key build/tls/key.pem
 FORMATTED := $(wildcard include/crier/*.h src/*/*.[ch] tests/*/*.[ch])

@@ -106,6 +106,13 @@ class WsListener extends Listener {
   }
 }
 
+class DeflateWsListener extends WsListener {
+  async connect(server, path) {
+    this.ws = new WsClient(server.wsUrl(path), { perMessageDeflate: true });
+    return orClose(this, this.ws.opened());
+  }
+}
+
 // The answer to a poll lists gaps apart from messages; `since` says behind which message one is.
 function inPlace({ messages, gaps }) {
   const items = [...messages];
@@ -174,7 +181,7 @@ class H2PollListener extends PollListener {
 
 const OPEN = { sse: SseListener, ws: WsListener, poll: PollListener };
 const OPEN_H2 = { 'h2-sse': H2SseListener, 'h2-ws': H2WsListener, 'h2-poll': H2PollListener };
-const OPEN_CODED = { 'sse-gzip': GzipSseListener, 'sse-zstd': ZstdSseListener, 'h2-sse-gzip': H2GzipSseListener };
+const OPEN_CODED = { 'sse-gzip': GzipSseListener, 'sse-zstd': ZstdSseListener, 'h2-sse-gzip': H2GzipSseListener, 'ws-deflate': DeflateWsListener };
 export const TRANSPORTS = Object.keys(OPEN); // over HTTP/1.1
 export const ALL_TRANSPORTS = [...TRANSPORTS, ...Object.keys(OPEN_H2)];
 export const CODED_TRANSPORTS = Object.keys(OPEN_CODED); // the same bytes, compressed
