@@ -23,7 +23,7 @@ import { get, publish } from './lib/http.js';
 import { startServer } from './lib/server.js';
 import { atEnd } from './lib/wait.js';
 import { failsAtOnce, SECTIONS as PLAIN } from './lib/ws-conformance/cases.js';
-import { Client, CLOSE, closing, encode } from './lib/ws-conformance/client.js';
+import { Client, CLOSE, closing, encode, TEXT } from './lib/ws-conformance/client.js';
 import { COMPRESSED } from './lib/ws-conformance/compressed.js';
 import { CARRIERS, leaveHttp2 } from './lib/ws-conformance/pipe.js';
 
@@ -138,4 +138,13 @@ for (const [carrier, open] of Object.entries(CARRIERS))
         const wrong = await runAll(jobs, cases[0].large ? 4 : AT_ONCE);
         assert.equal(wrong.length, 0, wrong.join('\n'));
       });
+    for (const [what, last, code] of [['a Close', closing(1000), 1000], ['a violation', { opcode: 3 }, 1002]])
+      await t.test(`beyond the list: text, ${what} and the end of the stream at once`, () =>
+        withClient(open, servers.small, async (ws) => {
+          const text = { opcode: TEXT, payload: 'said before' };
+          ws.pipe.stream.end(Buffer.concat([text, last].map(encode)));
+          await ws.expect(text);
+          await ws.expectFailure(code);
+          return true;
+        }, {}));
   });

@@ -117,12 +117,12 @@ export class Client {
     this.frames.push({ opcode, payload });
   }
 
-  until(condition, what) {
+  until(condition, what, ms) {
     const arrival = new Promise((resolve) => {
       this.wake = () => (this.wrong || condition()) && resolve();
       this.wake();
     });
-    return guard(arrival, what).then(() => {
+    return guard(arrival, what, ms).then(() => {
       this.wake = null;
       if (this.wrong) throw new Error(`${this.wrong} (instead of ${typeof what === 'function' ? what() : what})`);
     });
@@ -147,15 +147,11 @@ export class Client {
       throw new Error(`the server sent ${show(frame)}; wanted a Close ${code}`);
   }
 
-  // Nothing follows the Close but the server's orderly end, which does not wait for anything of ours:
-  // it is here before the answer to a question that is asked now (`fence`).
+  // Nothing follows the Close but the server's orderly end, which does not wait for anything of ours
+  // (it would do so for 5 s): when a question that is asked now is answered (`fence`), it is on its way.
   async expectEnd(fence) {
-    if (fence) {
-      await fence();
-      for (let i = 0; i < 3; i++) await new Promise(setImmediate);
-      if (!this.ended && !this.frames.length && !this.wrong) throw new Error('the server said Close and did not end');
-    }
-    await this.until(() => this.frames.length || this.ended, "the server's end");
+    if (fence) await fence();
+    await this.until(() => this.frames.length || this.ended, "the server's end", fence ? 2500 : undefined);
     if (this.frames.length) throw new Error(`the server sent ${show(this.frames[0])}; wanted its end`);
     await this.pipe.finish();
   }
