@@ -18,7 +18,7 @@ FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         ca-certificates libcurl4t64 libhiredis1.1.0 libjansson4 libmicrohttpd12t64 libnghttp2-14 \
-        libssl3t64 libwslay1 \
+        libssl3t64 libwslay1 libzstd1 zlib1g \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /crier/build/release/crier /usr/local/bin/crier
 USER 65532:65532

@@ -10,14 +10,16 @@ OPT_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 OPT_debug := -O0 -g3
 OPT_asan := -O1 -g -fsanitize=address -fno-omit-frame-pointer
 OPT_ubsan := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+            -fno-omit-frame-pointer
 OPT_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 OPT := $(OPT_$(FLAVOR))
 ifeq ($(OPT),)
-$(error FLAVOR is "$(FLAVOR)"; it can be release, debug, asan, ubsan or tsan)
+$(error FLAVOR is "$(FLAVOR)"; it can be release, debug, asan, ubsan, tsan or fuzz)
 endif
 
 # wslay has no .pc file. What is missing is said by tests/tools/need, not by these two.
-PKGS := libmicrohttpd libnghttp2 jansson libssl libcrypto hiredis libcurl
+PKGS := libmicrohttpd libnghttp2 jansson libssl libcrypto hiredis libcurl zlib libzstd
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lwslay
 
@@ -35,8 +37,9 @@ LOAD := $(patsubst tests/load/%.c,%,$(sort $(wildcard tests/load/load_*.c)))
 LOAD_LIB := $(filter-out tests/load/load_%,$(wildcard tests/load/*.c))
 NET := $(patsubst tests/%,%,$(sort $(wildcard tests/net/*.test.js)))
 # Run again with all clients over TLS; these are about what a client sees of its own connection.
-NET_TLS := $(patsubst %,net/%.test.js,api browser chat cors delivery errors h2 h2-floods h2-ws hostile http-strict \
-             overload poll publish resume shutdown slow sse workers ws ws-frames ws-raw ws-upgrade)
+NET_TLS := $(patsubst %,net/%.test.js,api binary browser chat cors delivery errors h2 h2-floods h2-ws hostile \
+             http-strict overload pack poll publish resume shutdown slow sse sse-coding workers ws ws-deflate \
+             ws-frames ws-handshake ws-limits ws-raw ws-upgrade)
 # And again over HTTP/2, agreed on by ALPN as browsers do: a request is a request.
 NET_H2 := $(patsubst %,net/%.test.js,api chat cors errors poll publish sse ws ws-frames ws-raw)
 TLS_FLAGS := --tls-port 8443 --tls-cert build/tls/cert.pem --tls-key build/tls/key.pem
@@ -148,6 +151,25 @@ $(LOAD): %: $(BUILD)/load/% $(BUILD)/crier
 
 load: $(LOAD) ## measure costs (docs/BENCHMARKS.md)
 
+FUZZ_SECONDS ?= 60
+FUZZ := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
+fuzz: ## run tests/fuzz for FUZZ_SECONDS each (60; needs clang)
+	@tests/tools/need check fuzz
+	@$(MAKE) --no-print-directory -s FLAVOR=fuzz CC=clang fuzz_run
+
+fuzz_run: $(FUZZ)
+	@for f in $^; do \
+	    name=$${f##*/fuzz_}; dir=$(BUILD)/fuzz/$$name.corpus; mkdir -p $$dir.found; \
+	    tests/fuzz/$${name}_corpus $$dir && \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+	        -artifact_prefix=$(BUILD)/fuzz/ -print_final_stats=1 -verbosity=0 $$dir.found $$dir || exit 1; \
+	done
+
+$(FUZZ): $(BUILD)/%: tests/%.c $(BUILD)/libcrier.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.c %.a,$^) $(PKG_LIBS)
+
 conformance: $(BUILD)/crier ## h2spec against HTTP/2 (optional: needs Go)
 	@tests/tools/conformance $<
 
@@ -175,7 +197,7 @@ clean: ## remove what was built
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(SIM:=.d) $(FUZZ:=.d)
 .DELETE_ON_ERROR:
-.PHONY: all run test unit sim net net_clear net_tls net_h2 load $(LOAD) conformance lint format install uninstall clean \
+.PHONY: all run test unit sim net net_clear net_tls net_h2 load $(LOAD) fuzz fuzz_run conformance lint format install uninstall clean \
 	help FORCE

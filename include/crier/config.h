@@ -35,6 +35,16 @@ struct config {
     uint64_t request_timeout_ms; /* --request-timeout: 10s to send a request */
     uint64_t max_connections;    /* --max-connections: 0 = what descriptors allow */
 
+    uint32_t ws_fragments;    /* --ws-fragments: 4096 of one message */
+    uint32_t ws_control_rate; /* --ws-control-rate: 100 pings and pongs per second, then 1008 */
+    uint64_t ws_message_ms;  /* --ws-message-timeout: 30s from a message's first byte to its last */
+    bool ws_deflate;         /* --ws-deflate: permessage-deflate is agreed to */
+    char *sse_codings;       /* --sse-codings: "zstd,gzip", the best first; "" = none */
+    uint32_t deflate_level;  /* --deflate-level: 1-9, 6 */
+    uint32_t deflate_window; /* --deflate-window: 9-15 bits, 15 */
+    uint64_t pack_threshold_bytes; /* --pack-threshold: 256, smaller payloads are not compressed */
+    char *plain_namespaces;        /* --plain-namespaces: never compressed, comma separated */
+
     uint64_t h2_max_streams;       /* --h2-max-streams: 256 on one connection */
     uint64_t h2_header_list_bytes; /* --h2-header-list: 16k */
     uint64_t h2_window_bytes;      /* --h2-window: 64k of each stream before it is read */

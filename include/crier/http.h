@@ -20,6 +20,8 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_DELETE, HTTP_OPTIONS, HT
 /* What all workers share; atomics where it changes. */
 struct http_shared {
     struct slice allowed_origins; /* comma separated, or "*"; borrowed */
+    struct slice sse_codings;     /* the best first, comma separated; borrowed */
+    bool ws_deflate;              /* permessage-deflate is agreed to */
     bool loopback_only;           /* every listener is on loopback */
     uint64_t message_bytes;
     uint64_t post_key_secret; /* of the chat's post keys */
@@ -60,6 +62,7 @@ enum http_upgrade {
     HTTP_UPGRADE_OK,
     HTTP_UPGRADE_BAD_VERSION, /* Sec-WebSocket-Version is not 13 */
     HTTP_UPGRADE_BAD_KEY,
+    HTTP_UPGRADE_REPEATED, /* the version or the key is there more than once */
 };
 
 /* What a route hands over with an accepted stream. The transport makes a session of the dialect and
@@ -67,6 +70,7 @@ enum http_upgrade {
  * `cancel` when the client left before. Either ends the life of the object; both free it. */
 struct http_stream {
     const struct dialect *dialect;
+    uint8_t coding; /* enum msg_coding, of what we send; for a WebSocket also of what we get */
     void (*open)(struct http_stream *st, struct session *s);
     void (*cancel)(struct http_stream *st);
 };
@@ -74,6 +78,9 @@ struct http_stream {
 struct http_exchange_ops {
     /* The (only) value of a header, name case-insensitive; ptr NULL when absent. */
     struct slice (*header)(const struct http_exchange *ex, const char *name);
+    /* Every value that was given to a header which may be given more than once. */
+    void (*each_header)(const struct http_exchange *ex, const char *name,
+                        void (*each)(void *ctx, struct slice value), void *ctx);
     void (*respond)(struct http_exchange *ex, const struct http_response *res);
     /* 200 with these headers; the body is the session. No content length, connection not kept. */
     void (*stream)(struct http_exchange *ex, const struct http_response *head,
@@ -103,6 +110,9 @@ struct http_exchange {
 
 /* Routes the request. */
 void http_handle(struct http_exchange *ex);
+/* All values of a header that is a list, joined by commas (RFC 9110 5.3). */
+void http_header_list(const struct http_exchange *ex, const char *name, struct buf *out);
+size_t http_header_count(const struct http_exchange *ex, const char *name);
 /* Exactly once; adds CORS and Vary. */
 void http_respond(struct http_exchange *ex, struct http_response *res);
 void http_add_header(struct http_response *res, const char *name, const char *value);
@@ -115,6 +125,10 @@ void http_problem(struct http_exchange *ex, int status, const char *code, const 
 void http_problem_text(struct buf *b, int status, const char *code, const char *detail);
 /* Accepts: adds CORS and the stream headers. */
 void http_accept_stream(struct http_exchange *ex, struct http_stream *st);
+/* Answers what the request may be wrong in as a handshake (426, 400), then false. */
+bool http_websocket_is_good(struct http_exchange *ex);
+/* The same for a request that is good: agrees on subprotocol and extension, which sets st->coding;
+ * cancels the stream and answers 400 when what is offered cannot be read. */
 void http_accept_websocket(struct http_exchange *ex, struct http_stream *st);
 /* Frees what http_handle allocated in the exchange; the transport calls it once, at the end. */
 void http_exchange_release(struct http_exchange *ex);

@@ -32,6 +32,9 @@ struct hub_options {
     uint64_t sse_retry_ms;
     uint64_t ws_ping_ms;
     uint64_t ws_pong_ms;
+    uint32_t ws_fragments;    /* of one message; then 1008 */
+    uint32_t ws_control_rate; /* pings and pongs of a client per second; then 1008 */
+    uint64_t ws_message_ms;   /* from a message's first byte to its last; then 1008 */
 };
 
 #define HUB_COMMANDS_IN_FLIGHT 64 /* per session; reading pauses at it, goes on at half */
@@ -131,11 +134,17 @@ struct session {
     uint16_t n_subs;
     uint16_t n_behind; /* subscriptions that are not live yet */
     uint16_t close_code;
-    uint8_t state;    /* enum session_state */
-    bool quiet;       /* the closing notice is out and nothing more may be pushed */
-    bool peer_closed; /* the client has said its own goodbye (WebSocket Close) */
-    bool cut;         /* close without flushing further */
-    bool head_left;   /* the half-sent entry is of a subscription that has ended */
+    uint16_t end_code;   /* while `ending`: of the Close that waits; its reason, NULL: the answer */
+    const char *end_why; /* to the client's own */
+    uint8_t state;       /* enum session_state */
+    bool quiet;          /* the closing notice is out and nothing more may be pushed */
+    bool peer_closed;    /* the client has said its own goodbye (WebSocket Close) */
+    bool ending;         /* session_ends_later was said */
+    bool cut;            /* close without flushing further */
+    bool head_left;      /* the half-sent entry is of a subscription that has ended */
+    bool coding_begun;   /* the header of the gzip stream is in the outbox, or was */
+    bool coding_ended;   /* and so is its trailer, as the last entry */
+    struct plain_sum sum; /* of what a gzip stream has sent whole */
 };
 
 /* --- hub --- */
@@ -153,9 +162,11 @@ struct session *hub_session(struct hub *h, uint64_t id); /* NULL when gone */
 void hub_each_session(struct hub *h, void (*fn)(struct session *s, void *ctx), void *ctx);
 
 /* --- session: transport side --- */
-/* Zeroed memory in; the session gets its id and belongs to the hub. */
+/* Zeroed memory in; the session gets its id and belongs to the hub. What is pushed is packed by the
+ * coding, notices too; a gzip stream begins with its header and, when the session says goodbye,
+ * ends with its trailer. */
 void session_init(struct session *s, struct hub *h, const struct session_ops *ops,
-                  const struct dialect *d);
+                  const struct dialect *d, enum msg_coding coding);
 /* The connection is gone (or was never wanted): CLOSED now. Idempotent. */
 void session_gone(struct session *s);
 /* Fills iov with what waits (id lines of several channels go through the hub's scratch space, which
@@ -168,6 +179,9 @@ void session_cut(struct session *s);
 /* After anything was heard from the client. */
 void session_heard(struct session *s);
 bool session_wants_reading(const struct session *s);
+/* The client has said its last: nothing more is read, and once the bus has answered what is in
+ * flight the session is flushed, whether or not it has something to write. */
+void session_ends_later(struct session *s);
 
 /* --- session: what everyone may do --- */
 struct sub_request {
@@ -203,6 +217,8 @@ void session_tail_cursor(const struct session *s, struct buf *out);
 void session_pop(struct session *s);
 /* Queues a notice (two parts behind each other); a full outbox closes the client as too slow. */
 void session_push(struct session *s, struct slice a, struct slice b);
+/* Bytes of the transport that are not of the stream: the head of an answer of HTTP/1.1. */
+void session_push_framing(struct session *s, struct slice bytes);
 /* Opens the gate with the text that comes first. */
 void session_push_ready(struct session *s, struct slice bytes);
 /* Says goodbye (dialect->closing) and closes when that is written. Idempotent. */

@@ -46,6 +46,11 @@
     X(M_BAD_TOO_LARGE, "crier_refused_total", "reason=\"too_large\"", "counter", "")               \
     X(M_BAD_COMMAND, "crier_refused_total", "reason=\"command\"", "counter", "")                   \
     X(M_BAD_WS, "crier_refused_total", "reason=\"websocket_protocol\"", "counter", "")             \
+    X(M_WS_TOO_BIG, "crier_refused_total", "reason=\"websocket_message_size\"", "counter", "")     \
+    X(M_WS_FRAGMENTS, "crier_refused_total", "reason=\"websocket_fragments\"", "counter", "")      \
+    X(M_WS_CONTROL_RATE, "crier_refused_total", "reason=\"websocket_control_rate\"", "counter",    \
+      "")                                                                                          \
+    X(M_WS_TOO_SLOW, "crier_refused_total", "reason=\"websocket_slow_message\"", "counter", "")    \
     X(M_BAD_FLOOD, "crier_refused_total", "reason=\"http2_flood\"", "counter", "")                 \
     X(M_BAD_OVERLOAD, "crier_refused_total", "reason=\"overload\"", "counter", "")                 \
     X(M_TLS13_AES256, "crier_tls_connections_total",                                               \

@@ -23,14 +23,57 @@ enum msg_form {
     FORM_SSE_JSON, /* id:, then the envelope as data: */
     FORM_WS_JSON,  /* unmasked text frame {"op":"message",…envelope members} */
     FORM_WS_RAW,   /* unmasked frame of the payload: text, or binary for MSG_BINARY */
+    /* The same, packed (enum msg_coding). */
+    FORM_WS_JSON_DEFLATE,
+    FORM_WS_RAW_DEFLATE,
+    FORM_WS_JSON_NARROW,
+    FORM_WS_RAW_NARROW,
+    FORM_SSE_RAW_GZIP,
+    FORM_SSE_JSON_GZIP,
+    FORM_SSE_RAW_ZSTD,
+    FORM_SSE_JSON_ZSTD,
     FORM_COUNT,
 };
 
-/* Bytes of one form. `id_len` is the length of the leading "id: …\n" line of an SSE form (else 0):
- * a stream of several channels replaces it by a line of its own. */
+/* What was agreed on with a client. Every message is packed for itself, once for all clients: */
+enum msg_coding {
+    CODING_PLAIN,
+    CODING_DEFLATE, /* permessage-deflate without server context takeover (RFC 7692): RSV1 frames */
+    CODING_NARROW,  /* the same for a client that asked for a window smaller than ours */
+    CODING_GZIP,    /* one gzip stream (RFC 1952) whose blocks do not refer to each other */
+    CODING_ZSTD,    /* a frame (RFC 8878) for each event */
+    CODING_COUNT,
+};
+/* FORM_WS_JSON and CODING_DEFLATE make FORM_WS_JSON_DEFLATE, and so on; CODING_PLAIN changes
+ * nothing. Codings and forms that do not go together are our bug. */
+enum msg_form msg_form_packed(enum msg_form plain, enum msg_coding coding);
+/* And back. */
+enum msg_form msg_form_plain(enum msg_form form);
+enum msg_coding msg_form_coding(enum msg_form form);
+
+/* What is packed at all. Once, before other threads start; the list is borrowed for ever. Messages
+ * with a payload below the threshold, of those namespaces, or that do not get smaller go out as
+ * they are: as a frame without RSV1, as stored blocks within the gzip stream, as a raw zstd frame.
+ * The list is comma separated; "" is none, an empty name in it stands for channels without one. */
+void msg_configure_packing(size_t threshold_bytes, struct slice plain_namespaces);
+/* Is anything packed in this channel's namespace? Not of its own text before the first ':'. */
+bool msg_is_packed_in(struct slice channel);
+/* Bytes that are for one client alone, not compressed but as the coding wants them: stored blocks,
+ * raw frames; of other codings as they are. */
+void msg_append_stored(struct buf *b, enum msg_coding coding, struct slice plain);
+
+/* Of plain bytes: what the trailer of a gzip stream is made of. */
+struct plain_sum {
+    uint32_t crc, len;
+};
+
+/* Bytes of one form. `id_len` is the length of the leading "id: …\n" line of an SSE form (else 0),
+ * packed for itself where the form is: a stream of several channels replaces it by a line of its
+ * own. gzip forms know what they unpack to, whole and without the id line. */
 struct encoded {
     size_t len;
     size_t id_len;
+    struct plain_sum plain, rest_plain;
     char bytes[];
 };
 

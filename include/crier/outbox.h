@@ -1,8 +1,9 @@
 /* outbox.h - what one client still has to receive: a ring of references in delivery order.
  *
  * The hub appends, the transport pulls; neither knows the other. Entries are messages (sent in the
- * outbox's form, by reference) or blobs (notices, made for one client). Bytes are counted in the
- * form this client gets, so the limit is what would go on the wire. Memory is held only while
+ * outbox's form, by reference) or blobs (notices, made for one client; or, outside of the stream's
+ * coding, what frames it: the head of HTTP/1.1, header and trailer of gzip). Bytes are counted in
+ * the form this client gets, so the limit is what would go on the wire. Memory is held only while
  * something waits; a single waiting entry needs none. Single owner, no locks.
  */
 #ifndef CRIER_OUTBOX_H
@@ -35,6 +36,8 @@ void outbox_release(struct outbox *o);
 enum err outbox_push_msg(struct outbox *o, struct msg *m) MUST_CHECK;
 /* Copies the two parts behind each other into one blob. ERR_NOMEM. */
 enum err outbox_push_bytes(struct outbox *o, struct slice a, struct slice b) MUST_CHECK;
+/* The same for bytes that frame the stream. */
+enum err outbox_push_framing(struct outbox *o, struct slice bytes) MUST_CHECK;
 /* An empty place that stops the pulling until it is filled (once). */
 enum err outbox_push_gate(struct outbox *o) MUST_CHECK;
 enum err outbox_open_gate(struct outbox *o, struct slice bytes) MUST_CHECK;
@@ -45,9 +48,10 @@ void outbox_drop_channel(struct outbox *o, uint64_t channel_hash);
 
 /* One entry as the transport sees it. */
 struct outbox_item {
-    struct msg *msg;    /* borrowed; NULL for a blob */
-    struct slice bytes; /* the whole entry */
-    size_t id_len;      /* as in struct encoded */
+    struct msg *msg;           /* borrowed; NULL for a blob */
+    const struct encoded *enc; /* of the message, borrowed */
+    struct slice bytes;        /* the whole entry */
+    bool framing;
 };
 /* The i-th entry from the head; false at the end and at a gate. */
 bool outbox_item(const struct outbox *o, uint32_t i, struct outbox_item *out);

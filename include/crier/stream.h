@@ -12,22 +12,20 @@
 #include "crier/loop.h"
 #include "crier/pool.h"
 #include "crier/trim.h"
-#include "crier/ws.h"
 
 #define STREAM_LINGER_MS 2000   /* for the peer's FIN after ours */
 #define STREAM_WS_CLOSE_MS 5000 /* for the peer's Close after ours */
 #define STREAM_USER_TIMEOUT_MS \
-    30000                         /* unacknowledged data kills the connection (TCP_USER_TIMEOUT) */
-#define STREAM_FRAGMENTS_MAX 4096 /* of one WebSocket message */
+    30000 /* unacknowledged data kills the connection (TCP_USER_TIMEOUT) */
 #define STREAM_READ_BYTES (64 * 1024)
+
+struct ws_set;
 
 /* One per worker. */
 struct stream_set {
     struct loop *loop;
     struct hub *hub;
-    struct ws_pool *ws_pool;
-    struct ws_limits command_limits; /* of messages that carry JSON commands */
-    struct ws_limits raw_limits;     /* of messages that are payloads themselves */
+    struct ws_set *websockets; /* owned */
     struct pool sse, ws;
     struct trimmer trimmer;       /* told of every stream and every connection of h1 that ends */
     _Atomic int64_t *connections; /* borrowed; counted down when a stream ends */
@@ -41,7 +39,7 @@ void stream_set_free(struct stream_set *set); /* no streams left */
 /* Takes the conduit (also on failure: it is closed) and, on success, its place among the
  * connections that are counted. ERR_NOMEM. */
 enum err stream_open(struct stream_set *set, struct conduit c, const struct dialect *d,
-                     bool websocket, struct session **out) MUST_CHECK;
+                     enum msg_coding coding, bool websocket, struct session **out) MUST_CHECK;
 /* Bytes that were read with the request (WebSocket only). */
 void stream_input(struct session *s, struct slice bytes);
 

@@ -2,8 +2,9 @@
  *
  * Receives through wslay's frame layer (ws.c is the only file that includes wslay.h) under our own
  * message layer: masking, RSV, opcodes, control frames, fragmentation, UTF-8 byte by byte, sizes
- * (RFC 6455 5-7). wslay's context and the message buffer are borrowed from the worker's ws_pool and
- * held only while a frame or message is incomplete, so an idle connection costs sizeof(struct ws).
+ * (RFC 6455 5-7), and inflating what came with permessage-deflate (RFC 7692). wslay's context, the
+ * inflater and the message buffer are borrowed from the worker's ws_pool and held only while a
+ * frame or message is incomplete, so an idle connection costs sizeof(struct ws).
  *
  * Sending is not its business: frames are built by ws_frame_header (msg.h) and, for the command
  * line client, ws_client_frame. Single owner, no locks.
@@ -25,10 +26,19 @@ struct ws_pool *ws_pool_new(void);
 void ws_pool_free(struct ws_pool *p); /* every ws must have been released */
 /* Contexts out of the pool now: the connections that are in the middle of a message. */
 size_t ws_pool_held(const struct ws_pool *p);
+/* Inflaters out of the pool now: of those, the ones whose message is compressed. */
+size_t ws_pool_inflaters(const struct ws_pool *p);
+/* What begins from now on begins then. Never goes back. */
+void ws_pool_tell_time(struct ws_pool *p, uint64_t now_ms);
+/* Who has been in the middle of one message, or of a frame between messages, for longest, and since
+ * when; NULL when nobody is. */
+struct ws *ws_pool_oldest(const struct ws_pool *p, uint64_t *since_ms);
 
 struct ws_limits {
-    size_t message_bytes; /* over it: WS_CODE_TOO_BIG as soon as a frame header announces it */
-    uint32_t fragments;   /* per message; over it: WS_CODE_POLICY */
+    /* Over it: WS_CODE_TOO_BIG, as soon as a frame header announces it (when compressed: twice
+     * that, and 1 KiB) or as it is inflated. */
+    size_t message_bytes;
+    uint32_t fragments; /* per message; over it: WS_CODE_POLICY */
 };
 
 struct ws;
@@ -50,12 +60,15 @@ struct ws {
     void *ctx;                      /* borrowed, for the events */
     struct ws_partial *partial;     /* owned, from the pool; NULL between messages */
     uint8_t role;
+    bool deflate; /* permessage-deflate was agreed on, with client_no_context_takeover */
     bool stopped;
 };
 
 void ws_init(struct ws *ws, enum ws_role role, struct ws_pool *pool, const struct ws_events *events,
              const struct ws_limits *limits, void *ctx);
 void ws_release(struct ws *ws);
+/* What is incomplete counts as begun now. */
+void ws_begin_again(struct ws *ws);
 /* Takes all of `bytes` (after a stop or an error: ignores them). On a violation: ERR_SYNTAX,
  * ERR_UTF8 or ERR_LIMIT; when memory is used up: ERR_NOMEM. Then *code is what the Close must carry
  * and *why a constant sentence, and the ws is stopped. What came before the violation has been

@@ -11,6 +11,7 @@
 
 #include "crier/clock.h"
 #include "crier/config.h"
+#include "crier/deflate.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
 #include "crier/redis.h"
@@ -111,23 +112,36 @@ static void set_namespaces(struct server *s)
     }
 }
 
+static void set_packing(const struct config *c)
+{
+    deflate_configure((int)c->deflate_level, (int)c->deflate_window);
+    msg_configure_packing(c->pack_threshold_bytes, slice_str(c->plain_namespaces));
+}
+
 static void set_options(struct server *s)
 {
     const struct config *c = &s->config;
     set_namespaces(s);
+    set_packing(c);
     s->hub_options = (struct hub_options){.outbox_bytes = c->outbox_bytes,
                                           .outbox_messages = (uint32_t)c->outbox_messages,
                                           .message_bytes = c->max_message_bytes,
                                           .sse_keepalive_ms = c->sse_keepalive_ms,
                                           .sse_retry_ms = c->sse_retry_ms,
                                           .ws_ping_ms = c->ws_ping_ms,
-                                          .ws_pong_ms = c->ws_pong_ms};
+                                          .ws_pong_ms = c->ws_pong_ms,
+                                          .ws_fragments = c->ws_fragments,
+                                          .ws_control_rate = c->ws_control_rate,
+                                          .ws_message_ms = c->ws_message_ms};
     s->h2_options = (struct h2_options){.max_streams = (uint32_t)c->h2_max_streams,
                                         .header_list_bytes = (uint32_t)c->h2_header_list_bytes,
                                         .window_bytes = (uint32_t)c->h2_window_bytes,
                                         .ping_ms = c->h2_ping_ms,
                                         .request_timeout_ms = c->request_timeout_ms};
     s->shared.allowed_origins = slice_str(c->allowed_origins);
+    if (strcmp(c->sse_codings, "none") != 0)
+        s->shared.sse_codings = slice_str(c->sse_codings);
+    s->shared.ws_deflate = c->ws_deflate;
     s->shared.loopback_only = all_loopback(s);
     s->shared.message_bytes = c->max_message_bytes;
     s->shared.post_key_secret = rnd_u64();

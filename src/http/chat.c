@@ -320,10 +320,12 @@ static void join_room(struct http_exchange *ex, const struct query *q, struct sl
     bool sse = mentions(ex->ops->header(ex, "Accept"), SLICE("text/event-stream"));
     enum http_upgrade up = ex->ops->upgrade(ex);
     if (!sse && up != HTTP_UPGRADE_OK) {
-        http_problem(ex, up == HTTP_UPGRADE_BAD_KEY ? 400 : 426,
-                     up == HTTP_UPGRADE_BAD_KEY ? "bad_request" : "upgrade_required",
-                     "a chat room is joined by WebSocket (version 13), or by EventSource "
-                     "(Accept: text/event-stream)");
+        if (up != HTTP_UPGRADE_NONE)
+            (void)http_websocket_is_good(ex);
+        else
+            http_problem(ex, 426, "upgrade_required",
+                         "a chat room is joined by WebSocket, or by EventSource (Accept: "
+                         "text/event-stream)");
         return;
     }
     struct subscription *sub = subscription_of(ex, q, channel);
@@ -337,7 +339,7 @@ static void join_room(struct http_exchange *ex, const struct query *q, struct sl
     sub->stream.dialect = sse ? &dialect_chat_sse : &dialect_chat_ws;
     sub->stream.open = on_open;
     if (sse)
-        http_accept_stream(ex, &sub->stream);
+        sse_accept(ex, sub);
     else
         http_accept_websocket(ex, &sub->stream);
 }

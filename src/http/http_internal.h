@@ -55,6 +55,8 @@ void sse_ready_text(struct buf *b, struct session *s);
 void sse_tick(struct session *s);
 void sse_gap(struct session *s, struct sub *sub, const struct catch_up *cu);
 void sse_closing(struct session *s, uint16_t code, const char *reason);
+/* Accepts, with a coding if the client takes one and the channels' namespaces allow it. */
+void sse_accept(struct http_exchange *ex, struct subscription *sub);
 /* Draining or overloaded: answers 200, a jittered retry and the end; true when it did. */
 bool sse_turn_away(struct http_exchange *ex);
 /* Draining or overloaded: answers 503; true when it did. */
@@ -63,6 +65,11 @@ bool turn_away(struct http_exchange *ex);
 bool publish_turn_away(struct http_exchange *ex);
 
 extern const struct dialect dialect_chat_ws; /* chat.c */
+/* --- coding.c --- */
+/* The best of `offered` (names, comma separated) by the value of an Accept-Encoding. */
+enum msg_coding coding_choose(struct slice accept, struct slice offered);
+/* For Content-Encoding; NULL: none. */
+const char *coding_name(enum msg_coding coding);
 
 /* --- routes; `rest` is what follows the route's prefix in the path, still encoded --- */
 void route_events(struct http_exchange *ex, struct slice rest);

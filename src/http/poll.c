@@ -213,7 +213,7 @@ void route_poll(struct http_exchange *ex, struct slice rest)
     ex->route_state = p;
     ex->abandoned = on_abandoned;
     ex->waits_long = true;
-    session_init(&p->s, ex->server->hub, &poll_ops, &dialect_poll);
+    session_init(&p->s, ex->server->hub, &poll_ops, &dialect_poll, CODING_PLAIN);
     p->s.page_messages = p->limit;
     session_timer(&p->s, sub->timeout_ms);
     if (session_open(&p->s, sub->req, sub->n)) {

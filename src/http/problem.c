@@ -50,9 +50,9 @@ void http_add_header(struct http_response *res, const char *name, const char *va
     res->header[res->n_headers++] = (struct http_header){name, value};
 }
 
-static void add_common(const struct http_exchange *ex, struct http_response *res)
+static void add_common(const struct http_exchange *ex, struct http_response *res, const char *vary)
 {
-    http_add_header(res, "Vary", "Origin");
+    http_add_header(res, "Vary", vary);
     http_add_header(res, "X-Content-Type-Options", "nosniff");
     if (!ex->origin)
         return;
@@ -66,7 +66,7 @@ void http_respond(struct http_exchange *ex, struct http_response *res)
     ex->answered = true;
     ex->abandoned = NULL;
     metrics_inc(M_REQUESTS);
-    add_common(ex, res);
+    add_common(ex, res, "Origin");
     ex->ops->respond(ex, res);
 }
 
@@ -78,23 +78,10 @@ void http_accept_stream(struct http_exchange *ex, struct http_stream *st)
     metrics_inc(M_REQUESTS);
     http_add_header(&head, "Cache-Control", "no-store, no-transform");
     http_add_header(&head, "X-Accel-Buffering", "no");
-    add_common(ex, &head);
+    if (coding_name((enum msg_coding)st->coding))
+        http_add_header(&head, "Content-Encoding", coding_name((enum msg_coding)st->coding));
+    add_common(ex, &head, "Origin, Accept-Encoding");
     ex->ops->stream(ex, &head, st);
-}
-
-void http_accept_websocket(struct http_exchange *ex, struct http_stream *st)
-{
-    struct http_response head = {.status = 101};
-    struct slice offered = ex->ops->header(ex, "Sec-WebSocket-Protocol"), one;
-    BUG_ON(ex->answered);
-    ex->answered = true;
-    metrics_inc(M_REQUESTS);
-    while (slice_split(&offered, ',', &one))
-        if (slice_eq(slice_trim(one), SLICE("crier.v1"))) {
-            http_add_header(&head, "Sec-WebSocket-Protocol", "crier.v1");
-            break;
-        }
-    ex->ops->websocket(ex, &head, st);
 }
 
 void http_respond_json(struct http_exchange *ex, int status, const struct buf *json)

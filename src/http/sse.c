@@ -175,6 +175,17 @@ bool turn_away(struct http_exchange *ex)
     return true;
 }
 
+void sse_accept(struct http_exchange *ex, struct subscription *sub)
+{
+    bool packs = false;
+    for (size_t i = 0; i < sub->n; i++)
+        packs = packs || msg_is_packed_in(sub->req[i].channel);
+    if (packs)
+        sub->stream.coding = (uint8_t)coding_choose(ex->ops->header(ex, "Accept-Encoding"),
+                                                    ex->server->shared->sse_codings);
+    http_accept_stream(ex, &sub->stream);
+}
+
 static void on_open(struct http_stream *st, struct session *s)
 {
     struct subscription *sub = container_of(st, struct subscription, stream);
@@ -206,5 +217,5 @@ void route_events(struct http_exchange *ex, struct slice rest)
     }
     sub->stream.dialect = sub->json ? &dialect_sse_json : &dialect_sse_raw;
     sub->stream.open = on_open;
-    http_accept_stream(ex, &sub->stream);
+    sse_accept(ex, sub);
 }

@@ -12,31 +12,12 @@ static void on_open(struct http_stream *st, struct session *s)
     subscription_free(sub);
 }
 
-static bool upgrade_is_good(struct http_exchange *ex)
-{
-    switch (ex->ops->upgrade(ex)) {
-    case HTTP_UPGRADE_OK:
-        return true;
-    case HTTP_UPGRADE_NONE:
-        http_problem(ex, 426, "upgrade_required",
-                     "this path speaks WebSocket: send Upgrade: websocket and Connection: Upgrade");
-        return false;
-    case HTTP_UPGRADE_BAD_VERSION:
-        http_problem(ex, 426, "upgrade_required", "Sec-WebSocket-Version must be 13");
-        return false;
-    default:
-        http_problem(ex, 400, "bad_request",
-                     "Sec-WebSocket-Key must be 16 bytes in base64, given once");
-        return false;
-    }
-}
-
 void route_ws(struct http_exchange *ex, struct slice rest)
 {
     (void)rest;
     struct query q;
     struct subscription *sub = NULL;
-    if (!upgrade_is_good(ex))
+    if (!http_websocket_is_good(ex))
         return;
     if (query_parse(ex, &q))
         sub = subscription_parse(ex, &q, SUBSCRIPTION_MAX_WS, true);

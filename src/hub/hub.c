@@ -43,8 +43,12 @@ enum err hub_new(const struct hub_options *opt, struct bus *bus, struct timer_wh
     struct hub *h = calloc(1, sizeof(*h));
     if (!h)
         return ERR_NOMEM;
-    enum err err = bus_port_new(bus, on_bus_event, h, &h->port);
+    buf_init(&h->lines, HUB_LINE_BYTES);
+    enum err err = buf_reserve(&h->lines, HUB_LINE_BYTES);
+    if (!err)
+        err = bus_port_new(bus, on_bus_event, h, &h->port);
     if (err) {
+        buf_release(&h->lines);
         free(h);
         return err;
     }
@@ -68,6 +72,7 @@ void hub_free(struct hub *h)
     map_release(&h->sessions);
     map_release(&h->audiences);
     pool_release(&h->subs);
+    buf_release(&h->lines);
     free(h);
 }
 

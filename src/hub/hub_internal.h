@@ -40,7 +40,8 @@ struct hub {
     uint32_t next_serial;
     /* of the last session_iov, for session_advance */
     uint32_t iov_len[HUB_IOV_ENTRIES];
-    char lines[HUB_LINE_BYTES]; /* id lines made for streams of several channels */
+    struct plain_sum iov_sum[HUB_IOV_ENTRIES];
+    struct buf lines; /* id lines made for streams of several channels; never moves */
 };
 
 void session_deliver(struct sub *sub, struct msg *m);
@@ -51,5 +52,20 @@ static inline bool session_is_excluded(const struct session *s, const struct msg
 }
 /* A message that this session does not want counts as received. */
 void sub_pass_over(struct sub *sub, const struct msg *m);
+
+/* --- coding.c: besides its messages --- */
+#define GZIP_TRAILER_BYTES 10
+/* A notice. ERR_NOMEM. */
+enum err coding_push(struct session *s, struct slice a, struct slice b) MUST_CHECK;
+enum err coding_open_gate(struct session *s, struct slice bytes) MUST_CHECK;
+/* Nothing follows. ERR_NOMEM. */
+enum err coding_end(struct session *s) MUST_CHECK;
+/* Is the i-th entry the trailer, whose bytes are made when it is the first? */
+bool coding_is_trailer(const struct session *s, uint32_t i);
+void coding_trailer(const struct session *s, char out[GZIP_TRAILER_BYTES]);
+/* What the client gets from an entry, with the session's own id line in place of the message's. */
+struct plain_sum coding_sum(const struct session *s, const struct outbox_item *item,
+                            struct slice own_line);
+struct plain_sum plain_sum_join(struct plain_sum a, struct plain_sum b);
 
 #endif

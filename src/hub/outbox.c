@@ -14,6 +14,7 @@
 #define KIND_MSG ((uintptr_t)0)
 #define KIND_BLOB ((uintptr_t)1)
 #define KIND_GATE ((uintptr_t)2)
+#define KIND_FRAMING ((uintptr_t)3) /* a blob too */
 #define KIND_MASK ((uintptr_t)3)
 #define FIRST_RING 8u
 
@@ -33,17 +34,23 @@ static size_t entry_len(const struct outbox *o, uintptr_t e)
     case KIND_MSG:
         return msg_encoded(entry_msg(e), (enum msg_form)o->form)->len;
     case KIND_BLOB:
+    case KIND_FRAMING:
         return entry_blob(e)->len;
     default:
         return 0;
     }
 }
 
+static bool is_blob(uintptr_t e)
+{
+    return (e & KIND_MASK) == KIND_BLOB || (e & KIND_MASK) == KIND_FRAMING;
+}
+
 static void entry_free(uintptr_t e)
 {
     if ((e & KIND_MASK) == KIND_MSG)
         msg_unref(entry_msg(e));
-    else if ((e & KIND_MASK) == KIND_BLOB)
+    else if (is_blob(e))
         free(entry_blob(e));
 }
 
@@ -132,15 +139,25 @@ static struct blob *blob_of(struct slice a, struct slice b)
     return blob;
 }
 
-enum err outbox_push_bytes(struct outbox *o, struct slice a, struct slice b)
+static enum err push_blob(struct outbox *o, struct slice a, struct slice b, uintptr_t kind)
 {
     struct blob *blob = blob_of(a, b);
     if (!blob)
         return ERR_NOMEM;
-    enum err err = push(o, (uintptr_t)blob | KIND_BLOB);
+    enum err err = push(o, (uintptr_t)blob | kind);
     if (err)
         free(blob);
     return err;
+}
+
+enum err outbox_push_bytes(struct outbox *o, struct slice a, struct slice b)
+{
+    return push_blob(o, a, b, KIND_BLOB);
+}
+
+enum err outbox_push_framing(struct outbox *o, struct slice bytes)
+{
+    return push_blob(o, bytes, SLICE_NONE, KIND_FRAMING);
 }
 
 enum err outbox_push_gate(struct outbox *o)
@@ -178,7 +195,7 @@ enum err outbox_open_gate(struct outbox *o, struct slice bytes)
 static bool is_no_notice(uintptr_t e, uint64_t unused)
 {
     (void)unused;
-    return (e & KIND_MASK) != KIND_BLOB;
+    return !is_blob(e);
 }
 
 static bool is_of_channel(uintptr_t e, uint64_t channel_hash)
@@ -222,11 +239,13 @@ bool outbox_item(const struct outbox *o, uint32_t i, struct outbox_item *out)
     switch (e & KIND_MASK) {
     case KIND_MSG: {
         const struct encoded *enc = msg_encoded(entry_msg(e), (enum msg_form)o->form);
-        *out = (struct outbox_item){entry_msg(e), slice_of(enc->bytes, enc->len), enc->id_len};
+        *out = (struct outbox_item){entry_msg(e), enc, slice_of(enc->bytes, enc->len), false};
         return true;
     }
     case KIND_BLOB:
-        *out = (struct outbox_item){NULL, slice_of(entry_blob(e)->bytes, entry_blob(e)->len), 0};
+    case KIND_FRAMING:
+        *out = (struct outbox_item){NULL, NULL, slice_of(entry_blob(e)->bytes, entry_blob(e)->len),
+                                    (e & KIND_MASK) == KIND_FRAMING};
         return true;
     default:
         return false;

@@ -5,7 +5,7 @@
  * ahead of the bytes. A session that is too slow is closed with its cursor, not thinned: a client
  * that can resume loses nothing, and a silent hole is worse than a visible disconnect.
  *
- * Subscribing and catching up are in subscribe.c.
+ * Subscribing and catching up are in subscribe.c, what goes out is in pull.c.
  */
 #include "hub_internal.h"
 
@@ -42,7 +42,7 @@ static void on_timer(struct timer *t)
 }
 
 void session_init(struct session *s, struct hub *h, const struct session_ops *ops,
-                  const struct dialect *d)
+                  const struct dialect *d, enum msg_coding coding)
 {
     s->ops = ops;
     s->dialect = d;
@@ -53,7 +53,7 @@ void session_init(struct session *s, struct hub *h, const struct session_ops *op
     map_put(&h->sessions, &s->by_id);
     list_init(&s->dirty);
     timer_init(&s->timer, on_timer);
-    outbox_init(&s->out, (enum msg_form)d->form);
+    outbox_init(&s->out, msg_form_packed((enum msg_form)d->form, coding));
     s->heard_ms = s->sent_ms = h->timers->now_ms;
     s->page_messages = HUB_PAGE_MESSAGES;
     metrics_inc(clients_metric(s));
@@ -141,7 +141,16 @@ void session_push(struct session *s, struct slice a, struct slice b)
         session_close_slow(s);
         return;
     }
-    if (outbox_push_bytes(&s->out, a, b))
+    if (coding_push(s, a, b))
+        session_cut(s);
+    session_mark_dirty(s);
+}
+
+void session_push_framing(struct session *s, struct slice bytes)
+{
+    if (s->state == SESSION_CLOSED)
+        return;
+    if (outbox_push_framing(&s->out, bytes))
         session_cut(s);
     session_mark_dirty(s);
 }
@@ -150,12 +159,19 @@ void session_push_ready(struct session *s, struct slice bytes)
 {
     if (s->state == SESSION_CLOSED || s->cut)
         return;
-    if (outbox_open_gate(&s->out, bytes))
+    if (coding_open_gate(s, bytes))
         session_cut(s);
     session_mark_dirty(s);
 }
 
 /* --- closing --- */
+
+static void say_no_more(struct session *s)
+{
+    s->quiet = true;
+    if (!s->cut && coding_end(s))
+        session_cut(s);
+}
 
 void session_finish(struct session *s)
 {
@@ -164,7 +180,7 @@ void session_finish(struct session *s)
     set_state(s, SESSION_CLOSING);
     if (s->opening) /* the gate never opens now: what waits behind it cannot be sent */
         outbox_drop_messages(&s->out);
-    s->quiet = true;
+    say_no_more(s);
     session_timer(s, HUB_CLOSE_FLUSH_MS);
     session_mark_dirty(s);
 }
@@ -186,7 +202,7 @@ void session_close(struct session *s, uint16_t code, const char *reason)
     s->close_code = code;
     set_state(s, SESSION_CLOSING);
     s->dialect->closing(s, code, reason);
-    s->quiet = true;
+    say_no_more(s);
     session_timer(s, HUB_CLOSE_FLUSH_MS);
     session_mark_dirty(s);
 }
@@ -200,157 +216,6 @@ void session_close_slow(struct session *s)
     session_close(s, 4001, "too slow");
 }
 
-/* --- what goes out --- */
-
-static struct sub *sub_of(const struct session *s, const struct msg *m)
-{
-    for (struct sub *sub = s->subs; sub; sub = sub->next)
-        if (sub->audience->node.hash == m->channel_hash)
-            return sub;
-    return NULL;
-}
-
-static enum metric delivered_metric(const struct session *s)
-{
-    switch (clients_metric(s)) {
-    case M_CLIENTS_SSE:
-        return M_DELIVERED_SSE;
-    case M_CLIENTS_WS:
-        return M_DELIVERED_WS;
-    default:
-        return M_DELIVERED_POLL;
-    }
-}
-
-void session_pop(struct session *s)
-{
-    struct outbox_item item;
-    BUG_ON(!outbox_item(&s->out, 0, &item));
-    if (item.msg) {
-        struct sub *sub = s->head_left ? NULL : sub_of(s, item.msg);
-        if (sub)
-            sub->pos = item.msg->pos;
-        s->head_left = false;
-        metrics_inc(delivered_metric(s));
-    }
-    outbox_pop(&s->out);
-}
-
-/* Appends the cursor of positions `pos`, one for each subscription in order. */
-static size_t format_positions(const struct session *s, const struct position *pos, char *out,
-                               size_t cap)
-{
-    size_t n = 0, i = 0;
-    for (const struct sub *sub = s->subs; sub; sub = sub->next, i++) {
-        if (n + CURSOR_ENTRY_MAX_BYTES + 1 > cap)
-            return 0;
-        if (i)
-            out[n++] = '~';
-        n += cursor_format(out + n, sub->audience->tag, pos[i]);
-    }
-    return n;
-}
-
-static size_t positions_now(const struct session *s, struct position *pos)
-{
-    size_t n = 0;
-    for (const struct sub *sub = s->subs; sub; sub = sub->next)
-        pos[n++] = sub->pos;
-    return n;
-}
-
-static void positions_after(const struct session *s, struct position *pos, const struct msg *m)
-{
-    size_t i = 0;
-    for (const struct sub *sub = s->subs; sub; sub = sub->next, i++)
-        if (sub->audience->node.hash == m->channel_hash)
-            pos[i] = m->pos;
-}
-
-static bool own_id_line(const struct session *s)
-{
-    return s->n_subs > 1 && (s->out.form == FORM_SSE_RAW || s->out.form == FORM_SSE_JSON);
-}
-
-struct iov_fill {
-    struct iovec *iov;
-    int used, max;
-    size_t bytes, max_bytes;
-    size_t skip; /* already written part of the first entry */
-};
-
-static void fill_part(struct iov_fill *f, struct slice part)
-{
-    if (f->skip >= part.len) {
-        f->skip -= part.len;
-        return;
-    }
-    f->iov[f->used].iov_base = (void *)(uintptr_t)(part.ptr + f->skip);
-    f->iov[f->used].iov_len = part.len - f->skip;
-    f->bytes += part.len - f->skip;
-    f->used++;
-    f->skip = 0;
-}
-
-/* "id: CURSOR\n" in the hub's scratch space; empty when that is full. */
-static struct slice id_line(struct session *s, const struct position *pos, size_t *line_used)
-{
-    char *line = s->hub->lines + *line_used;
-    size_t room = HUB_LINE_BYTES - *line_used;
-    if (room < 8)
-        return SLICE_NONE;
-    memcpy(line, "id: ", 4);
-    size_t n = format_positions(s, pos, line + 4, room - 5);
-    if (!n)
-        return SLICE_NONE;
-    line[4 + n] = '\n';
-    *line_used += n + 5;
-    return slice_of(line, n + 5);
-}
-
-int session_iov(struct session *s, struct iovec *iov, int max, size_t max_bytes)
-{
-    struct iov_fill f = {iov, 0, max, 0, max_bytes, s->out.head_sent};
-    struct position pos[CURSOR_MAX_ENTRIES];
-    bool own = own_id_line(s);
-    size_t line_used = 0;
-    if (own)
-        positions_now(s, pos);
-    struct outbox_item item;
-    for (uint32_t i = 0; i < HUB_IOV_ENTRIES && outbox_item(&s->out, i, &item); i++) {
-        if (f.used + 2 > f.max || f.bytes >= f.max_bytes)
-            break;
-        struct slice line = SLICE_NONE;
-        if (own && item.msg) {
-            positions_after(s, pos, item.msg);
-            line = id_line(s, pos, &line_used);
-            if (!line.len)
-                break;
-            item.bytes = slice_of(item.bytes.ptr + item.id_len, item.bytes.len - item.id_len);
-        }
-        s->hub->iov_len[i] = (uint32_t)(line.len + item.bytes.len);
-        fill_part(&f, line);
-        fill_part(&f, item.bytes);
-    }
-    return f.used;
-}
-
-void session_advance(struct session *s, size_t n)
-{
-    metrics_add(M_SENT_BYTES, (int64_t)n);
-    s->sent_ms = s->hub->timers->now_ms;
-    for (uint32_t i = 0; n; i++) {
-        size_t left = s->hub->iov_len[i] - s->out.head_sent;
-        if (n < left) {
-            s->out.head_sent += (uint32_t)n;
-            break;
-        }
-        n -= left;
-        session_pop(s);
-    }
-    session_continue(s);
-}
-
 void session_heard(struct session *s)
 {
     s->heard_ms = s->hub->timers->now_ms;
@@ -358,7 +223,14 @@ void session_heard(struct session *s)
 
 bool session_wants_reading(const struct session *s)
 {
-    return s->in_flight < HUB_COMMANDS_IN_FLIGHT;
+    return s->in_flight < HUB_COMMANDS_IN_FLIGHT && !s->ending;
+}
+
+void session_ends_later(struct session *s)
+{
+    s->ending = true;
+    if (!s->in_flight)
+        session_mark_dirty(s);
 }
 
 void session_command_sent(struct session *s)
@@ -371,38 +243,6 @@ void session_command_done(struct session *s)
     BUG_ON(!s->in_flight);
     if (s->in_flight-- == HUB_COMMANDS_IN_FLIGHT / 2 && s->ops->resume_reading)
         s->ops->resume_reading(s);
-}
-
-/* --- cursors --- */
-
-static void append_positions(const struct session *s, const struct position *pos, struct buf *out)
-{
-    size_t i = 0;
-    bool first = true;
-    for (const struct sub *sub = s->subs; sub; sub = sub->next, i++) {
-        if (!pos[i].epoch)
-            continue;
-        if (!first)
-            buf_append_char(out, '~');
-        first = false;
-        cursor_append(out, sub->audience->tag, pos[i]);
-    }
-}
-
-void session_cursor(const struct session *s, struct buf *out)
-{
-    struct position pos[CURSOR_MAX_ENTRIES];
-    positions_now(s, pos);
-    append_positions(s, pos, out);
-}
-
-void session_tail_cursor(const struct session *s, struct buf *out)
-{
-    struct position pos[CURSOR_MAX_ENTRIES];
-    positions_now(s, pos);
-    struct outbox_item item;
-    for (uint32_t i = s->head_left; outbox_item(&s->out, i, &item); i++)
-        if (item.msg)
-            positions_after(s, pos, item.msg);
-    append_positions(s, pos, out);
+    if (s->ending && !s->in_flight)
+        session_mark_dirty(s);
 }

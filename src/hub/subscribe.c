@@ -93,7 +93,11 @@ bool session_is_waiting(const struct session *s, const struct sub *sub)
 
 void sub_pass_over(struct sub *sub, const struct msg *m)
 {
-    if (!sub->session->opening && !session_is_waiting(sub->session, sub))
+    const struct session *s = sub->session;
+    /* A half-sent entry may have an id line of all positions: it must look the same when its rest
+     * is sent. */
+    bool half_sent = s->n_subs > 1 && s->out.head_sent;
+    if (!s->opening && !half_sent && !session_is_waiting(sub->session, sub))
         sub->pos = m->pos;
 }
 

@@ -6,7 +6,7 @@
  *
  * How a message looks on the wire is encode.c; what a body is, is kind.c.
  */
-#include "crier/msg.h"
+#include "msg_internal.h"
 
 #include "crier/map.h"
 
@@ -66,8 +66,8 @@ void msg_unref(struct msg *m)
     BUG_ON(before == 0);
     if (before > 1)
         return;
-    for (int i = 0; i < FORM_COUNT; i++)
-        free(atomic_load_explicit(&m->form[i], memory_order_relaxed));
+    for (int i = FORM_COUNT; i-- > 0;) /* packed forms before those they may borrow */
+        encode_free(m, (enum msg_form)i, atomic_load_explicit(&m->form[i], memory_order_relaxed));
     free(m);
 }
 

@@ -53,6 +53,18 @@ enum err option_check_client_auth(struct slice value, const char **expected)
     return known ? ERR_OK : ERR_SYNTAX;
 }
 
+enum err option_check_codings(struct slice value, const char **expected)
+{
+    struct slice one;
+    *expected = "zstd and gzip, comma separated, or none";
+    if (slice_eq(value, SLICE("none")))
+        return ERR_OK;
+    while (slice_split(&value, ',', &one))
+        if (!slice_eq(slice_trim(one), SLICE("zstd")) && !slice_eq(slice_trim(one), SLICE("gzip")))
+            return ERR_SYNTAX;
+    return ERR_OK;
+}
+
 enum err option_check_host(struct slice value, const char **expected)
 {
     *expected = "host names or IP addresses, comma separated, without port";

@@ -45,6 +45,7 @@ void option_show(struct slice value, char out[OPTION_SHOWN_BYTES]);
 enum err option_check_host(struct slice value, const char **expected);
 enum err option_check_origins(struct slice value, const char **expected);
 enum err option_check_log_level(struct slice value, const char **expected);
+enum err option_check_codings(struct slice value, const char **expected);
 enum err option_check_client_auth(struct slice value, const char **expected);
 enum err option_check_redis_prefix(struct slice value, const char **expected);
 

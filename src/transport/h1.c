@@ -25,6 +25,7 @@
 #include "crier/head.h"
 #include "crier/log.h"
 #include "crier/metrics.h"
+#include "crier/ws.h"
 
 #include <fcntl.h>
 #include <microhttpd.h>
@@ -184,6 +185,29 @@ static struct slice get_header(const struct http_exchange *ex, const char *name)
     return slice_trim(slice_of(value, n));
 }
 
+struct header_walk {
+    const char *name;
+    void (*each)(void *ctx, struct slice value);
+    void *ctx;
+};
+
+static enum MHD_Result walk_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_len, const char *value, size_t value_len)
+{
+    struct header_walk *w = cls;
+    (void)kind;
+    if (slice_eq_nocase(slice_of(name, name_len), slice_str(w->name)))
+        w->each(w->ctx, slice_trim(slice_of(value, value_len)));
+    return MHD_YES;
+}
+
+static void each_header(const struct http_exchange *ex, const char *name,
+                        void (*each)(void *ctx, struct slice value), void *ctx)
+{
+    struct header_walk w = {name, each, ctx};
+    (void)MHD_get_connection_values_n(x_of(ex)->conn, MHD_HEADER_KIND, walk_header, &w);
+}
+
 static struct MHD_Response *make_response(const struct http_response *res)
 {
     enum MHD_ResponseMemoryMode mode =
@@ -286,7 +310,7 @@ static void begin_stream(struct h1_exchange *x, struct h1_handover *o,
         return;
     buf_init(&b, 64 * 1024);
     h1_stream_head(&b, head);
-    session_push(s, buf_slice(&b), SLICE_NONE);
+    session_push_framing(s, buf_slice(&b));
     buf_release(&b);
     st->open(st, s);
 }
@@ -373,6 +397,7 @@ static void upgrade_websocket(struct http_exchange *ex, const struct http_respon
 }
 
 static const struct http_exchange_ops exchange_ops = {.header = get_header,
+                                                      .each_header = each_header,
                                                       .respond = respond,
                                                       .stream = detach_stream,
                                                       .upgrade = get_upgrade,

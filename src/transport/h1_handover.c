@@ -29,7 +29,7 @@ struct session *h1_handover_open(struct h1_handover *o, struct stream_set *strea
                                  struct http_server *server, struct http_stream *st, bool websocket)
 {
     struct session *s;
-    if (stream_open(streams, o->c, st->dialect, websocket, &s)) {
+    if (stream_open(streams, o->c, st->dialect, st->coding, websocket, &s)) {
         metrics_inc(M_ACCEPT_FAILED);
         metrics_dec(M_CONNECTIONS);
         server->shared->connections--;
@@ -39,7 +39,7 @@ struct session *h1_handover_open(struct h1_handover *o, struct stream_set *strea
     if (o->unread.failed || o->unsent.failed)
         session_cut(s);
     if (o->unsent.len)
-        session_push(s, buf_slice(&o->unsent), SLICE_NONE);
+        session_push_framing(s, buf_slice(&o->unsent));
     return s;
 }
 

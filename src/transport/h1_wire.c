@@ -33,13 +33,25 @@ void h1_split_target(struct slice target, struct slice *path, struct slice *quer
     *query = target;
 }
 
-static bool has_token(struct slice list, struct slice want)
+struct wanted {
+    struct slice token;
+    bool found;
+};
+
+static void look_for(void *ctx, struct slice list)
 {
+    struct wanted *w = ctx;
     struct slice one;
     while (slice_split(&list, ',', &one))
-        if (slice_eq_nocase(slice_trim(one), want))
-            return true;
-    return false;
+        if (slice_eq_nocase(slice_trim(one), w->token))
+            w->found = true;
+}
+
+static bool has_token(const struct http_exchange *ex, const char *name, struct slice token)
+{
+    struct wanted w = {token, false};
+    ex->ops->each_header(ex, name, look_for, &w);
+    return w.found;
 }
 
 /* libmicrohttpd 0.9 parses in place and writes two zeros where CRLF stood, so the lines of an
@@ -84,9 +96,12 @@ const char *h1_check_end(struct h1_check *c, enum http_method method, bool is_1_
 enum http_upgrade h1_upgrade_of(const struct http_exchange *ex)
 {
     char accept[29];
-    if (ex->method != HTTP_GET || !has_token(ex->ops->header(ex, "Connection"), SLICE("upgrade")) ||
-        !has_token(ex->ops->header(ex, "Upgrade"), SLICE("websocket")))
+    if (ex->method != HTTP_GET || !has_token(ex, "Connection", SLICE("upgrade")) ||
+        !has_token(ex, "Upgrade", SLICE("websocket")))
         return HTTP_UPGRADE_NONE;
+    if (http_header_count(ex, "Sec-WebSocket-Version") > 1 ||
+        http_header_count(ex, "Sec-WebSocket-Key") > 1)
+        return HTTP_UPGRADE_REPEATED;
     if (!slice_eq(ex->ops->header(ex, "Sec-WebSocket-Version"), SLICE("13")))
         return HTTP_UPGRADE_BAD_VERSION;
     if (ws_accept_key(ex->ops->header(ex, "Sec-WebSocket-Key"), accept))

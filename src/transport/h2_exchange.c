@@ -116,6 +116,12 @@ static struct slice get_header(const struct http_exchange *ex, const char *name)
     return value.ptr ? value : h2_request_get(req, name);
 }
 
+static void each_header(const struct http_exchange *ex, const char *name,
+                        void (*each)(void *ctx, struct slice value), void *ctx)
+{
+    h2_request_each(&x_of(ex)->req, name, each, ctx);
+}
+
 static bool keep_answer(struct h2_exchange *x, const struct http_response *res)
 {
     x->answer = res->body;
@@ -190,6 +196,8 @@ static enum http_upgrade get_upgrade(const struct http_exchange *ex)
 {
     if (!x_of(ex)->target.websocket)
         return HTTP_UPGRADE_NONE;
+    if (http_header_count(ex, "Sec-WebSocket-Version") > 1)
+        return HTTP_UPGRADE_REPEATED;
     return slice_eq(get_header(ex, "Sec-WebSocket-Version"), SLICE("13"))
                ? HTTP_UPGRADE_OK
                : HTTP_UPGRADE_BAD_VERSION;
@@ -230,6 +238,7 @@ static void accept_websocket(struct http_exchange *ex, const struct http_respons
 }
 
 static const struct http_exchange_ops exchange_ops = {.header = get_header,
+                                                      .each_header = each_header,
                                                       .respond = respond,
                                                       .stream = accept_stream,
                                                       .upgrade = get_upgrade,

@@ -44,7 +44,8 @@ bool h2_request_add(struct h2_request *r, struct slice name, struct slice value)
     return true;
 }
 
-struct slice h2_request_get(const struct h2_request *r, const char *name)
+void h2_request_each(const struct h2_request *r, const char *name,
+                     void (*each)(void *ctx, struct slice value), void *ctx)
 {
     struct slice want = slice_str(name);
     const char *at = r->fields.data, *end = at + r->fields.len;
@@ -53,10 +54,23 @@ struct slice h2_request_get(const struct h2_request *r, const char *name)
         memcpy(&f, at, sizeof(f));
         at += sizeof(f);
         if (slice_eq_nocase(slice_of(at, f.name_len), want))
-            return slice_trim(slice_of(at + f.name_len, f.value_len));
+            each(ctx, slice_trim(slice_of(at + f.name_len, f.value_len)));
         at += f.name_len + f.value_len;
     }
-    return SLICE_NONE;
+}
+
+static void keep_first(void *ctx, struct slice value)
+{
+    struct slice *first = ctx;
+    if (!first->ptr)
+        *first = value;
+}
+
+struct slice h2_request_get(const struct h2_request *r, const char *name)
+{
+    struct slice first = SLICE_NONE;
+    h2_request_each(r, name, keep_first, &first);
+    return first;
 }
 
 static const char *check_authority(struct h2_request *r)

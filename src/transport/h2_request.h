@@ -27,6 +27,8 @@ void h2_request_init(struct h2_request *r, size_t list_max_bytes);
 void h2_request_release(struct h2_request *r);
 /* False: far beyond the limit; whoever sends that is not worth an answer. */
 bool h2_request_add(struct h2_request *r, struct slice name, struct slice value) MUST_CHECK;
+void h2_request_each(const struct h2_request *r, const char *name,
+                     void (*each)(void *ctx, struct slice value), void *ctx);
 /* The first value of a field, name case-insensitive; ptr NULL when absent. */
 struct slice h2_request_get(const struct h2_request *r, const char *name);
 /* After the last field. NULL when good; else a constant sentence, and *status is 400, 431 or 501.

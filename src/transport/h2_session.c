@@ -16,13 +16,12 @@ struct h2_session {
     struct h2_stream *st; /* borrowed; NULL when the stream is gone */
     struct h2 *h;
     bool websocket;
-    bool no_wait; /* a protocol error: END_STREAM follows the Close at once */
-    bool fin;     /* END_STREAM when everything is written */
+    bool fin; /* END_STREAM when everything is written */
 };
 
 struct h2_ws {
     struct h2_session hs;
-    struct ws ws;
+    struct ws_session ws;
 };
 
 static struct h2_session *hs_of(struct session *s)
@@ -30,7 +29,7 @@ static struct h2_session *hs_of(struct session *s)
     return container_of(s, struct h2_session, s);
 }
 
-static struct ws *ws_of(struct h2_session *hs)
+static struct ws_session *ws_of(struct h2_session *hs)
 {
     return &container_of(hs, struct h2_ws, hs)->ws;
 }
@@ -40,6 +39,8 @@ static struct ws *ws_of(struct h2_session *hs)
 static void on_flush(struct session *s)
 {
     struct h2_session *hs = hs_of(s);
+    if (hs->websocket)
+        ws_session_end_if_due(s);
     if (!hs->st)
         return;
     h2_wire_wake(hs->st);
@@ -84,7 +85,7 @@ static void on_free(struct session *s)
         h2_wire_reset(hs->st, false);
     }
     if (hs->websocket) {
-        ws_release(ws_of(hs));
+        ws_session_release(ws_of(hs));
         pool_free(&h->ws_pool, hs);
     } else {
         pool_free(&h->sse_pool, hs);
@@ -99,7 +100,8 @@ static const struct session_ops session_ops = {.flush = on_flush,
 
 /* --- life --- */
 
-static struct h2_session *session_new(struct h2_stream *st, const struct dialect *d, bool websocket)
+static struct h2_session *session_new(struct h2_stream *st, const struct dialect *d,
+                                      enum msg_coding coding, bool websocket)
 {
     struct h2 *h = st->conn->h;
     struct h2_session *hs = pool_try_new(websocket ? &h->ws_pool : &h->sse_pool);
@@ -109,18 +111,16 @@ static struct h2_session *session_new(struct h2_stream *st, const struct dialect
     hs->st = st;
     hs->websocket = websocket;
     st->hs = hs;
-    session_init(&hs->s, h->server->hub, &session_ops, d);
+    session_init(&hs->s, h->server->hub, &session_ops, d, coding);
     if (websocket)
-        ws_session_init(ws_of(hs), &hs->s, h->streams->ws_pool,
-                        d->form == FORM_WS_RAW ? &h->streams->raw_limits
-                                               : &h->streams->command_limits);
+        ws_session_init(ws_of(hs), &hs->s, h->streams->websockets, coding);
     return hs;
 }
 
 bool h2_session_open(struct h2_stream *st, const struct http_response *head,
                      struct http_stream *hst, bool websocket)
 {
-    struct h2_session *hs = session_new(st, hst->dialect, websocket);
+    struct h2_session *hs = session_new(st, hst->dialect, hst->coding, websocket);
     if (hs && !h2_wire_respond(st, head, 200, false, true)) {
         hst->open(hst, &hs->s);
         return true;
@@ -151,8 +151,7 @@ void h2_session_input(struct h2_session *hs, struct slice bytes)
 {
     struct h2_stream *st = hs->st;
     session_heard(&hs->s);
-    if (!ws_session_input(ws_of(hs), bytes))
-        hs->no_wait = true;
+    ws_session_input(ws_of(hs), hs->h->streams->websockets, bytes);
     st->unread_bytes += (uint32_t)bytes.len;
     if (session_wants_reading(&hs->s) || hs->s.state != SESSION_OPEN)
         give_window_back(st);
@@ -160,6 +159,8 @@ void h2_session_input(struct h2_session *hs, struct slice bytes)
 
 void h2_session_peer_ended(struct h2_session *hs)
 {
+    if (hs->s.ending)
+        return; /* all_written ends it */
     if (hs->s.state == SESSION_OPEN) {
         session_gone(&hs->s); /* gone without a Close */
         hs->h->left = true;
@@ -174,7 +175,7 @@ void h2_session_peer_ended(struct h2_session *hs)
 /* Everything is written and the session is closing. */
 static void all_written(struct h2_session *hs)
 {
-    if (!hs->websocket || hs->s.peer_closed || hs->no_wait)
+    if (!hs->websocket || ws_session_is_over(ws_of(hs)))
         hs->fin = true;
     else if (!hs->fin)
         session_timer(&hs->s, STREAM_WS_CLOSE_MS); /* for the peer's half of the handshake */

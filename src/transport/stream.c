@@ -28,13 +28,12 @@ struct stream {
     struct tls *tls; /* owned; NULL in clear */
     bool websocket;
     bool blocked; /* a write said ERR_AGAIN: waiting for EPOLLOUT */
-    bool no_wait; /* a protocol error: FIN follows the Close at once */
     bool fin_sent;
 };
 
 struct ws_stream {
     struct stream st;
-    struct ws ws;
+    struct ws_session ws;
 };
 
 static struct stream *stream_of(struct session *s)
@@ -42,7 +41,7 @@ static struct stream *stream_of(struct session *s)
     return container_of(s, struct stream, s);
 }
 
-static struct ws *ws_of(struct stream *st)
+static struct ws_session *ws_of(struct stream *st)
 {
     return &container_of(st, struct ws_stream, st)->ws;
 }
@@ -82,7 +81,7 @@ static void send_fin(struct stream *st)
 /* Everything is written and the session is closing. */
 static void all_written(struct stream *st)
 {
-    if (!st->websocket || st->s.peer_closed || st->no_wait)
+    if (!st->websocket || ws_session_is_over(ws_of(st)))
         send_fin(st);
     else
         session_timer(&st->s, STREAM_WS_CLOSE_MS); /* for the peer's half of the handshake */
@@ -129,6 +128,8 @@ static void on_flush(struct session *s)
 {
     struct stream *st = stream_of(s);
     size_t wanted;
+    if (st->websocket)
+        ws_session_end_if_due(s);
     if (st->blocked || st->fin_sent || !write_batch(st, &wanted))
         return;
     if (s->out.count && wanted) {
@@ -148,8 +149,8 @@ static void on_peer_done(struct session *s)
 void stream_input(struct session *s, struct slice bytes)
 {
     struct stream *st = stream_of(s);
-    if (st->websocket && !ws_session_input(ws_of(st), bytes))
-        st->no_wait = true;
+    if (st->websocket)
+        ws_session_input(ws_of(st), st->set->websockets, bytes);
 }
 
 /* True when there is more that the descriptor will not tell of. */
@@ -214,7 +215,7 @@ static void on_free(struct session *s)
     (*set->connections)--;
     trimmer_note(&set->trimmer);
     if (st->websocket) {
-        ws_release(ws_of(st));
+        ws_session_release(ws_of(st));
         pool_free(&set->ws, st);
     } else {
         pool_free(&set->sse, st);
@@ -238,7 +239,7 @@ static void set_options(int fd)
 }
 
 enum err stream_open(struct stream_set *set, struct conduit c, const struct dialect *d,
-                     bool websocket, struct session **out)
+                     enum msg_coding coding, bool websocket, struct session **out)
 {
     struct stream *st = pool_try_new(websocket ? &set->ws : &set->sse);
     if (!st) {
@@ -255,10 +256,9 @@ enum err stream_open(struct stream_set *set, struct conduit c, const struct dial
         pool_free(websocket ? &set->ws : &set->sse, st);
         return ERR_NOMEM;
     }
-    session_init(&st->s, set->hub, &stream_ops, d);
+    session_init(&st->s, set->hub, &stream_ops, d, coding);
     if (websocket)
-        ws_session_init(ws_of(st), &st->s, set->ws_pool,
-                        d->form == FORM_WS_RAW ? &set->raw_limits : &set->command_limits);
+        ws_session_init(ws_of(st), &st->s, set->websockets, coding);
     *out = &st->s;
     return ERR_OK;
 }
@@ -271,12 +271,12 @@ enum err stream_set_new(struct loop *l, struct hub *h, _Atomic int64_t *connecti
         return ERR_NOMEM;
     set->loop = l;
     set->hub = h;
-    size_t message_bytes = hub_options(h)->message_bytes;
-    set->raw_limits = (struct ws_limits){message_bytes, STREAM_FRAGMENTS_MAX};
-    /* Escapes may double a payload, and the other members of a command need room. */
-    set->command_limits = (struct ws_limits){2 * message_bytes + 4096, STREAM_FRAGMENTS_MAX};
+    set->websockets = ws_set_new(h);
+    if (!set->websockets) {
+        free(set);
+        return ERR_NOMEM;
+    }
     set->connections = connections;
-    set->ws_pool = ws_pool_new();
     pool_init(&set->sse, sizeof(struct stream));
     pool_init(&set->ws, sizeof(struct ws_stream));
     trimmer_init(&set->trimmer, loop_timers(l), trim_malloc);
@@ -288,7 +288,7 @@ void stream_set_free(struct stream_set *set)
 {
     if (!set)
         return;
-    ws_pool_free(set->ws_pool);
+    ws_set_free(set->websockets);
     trimmer_release(&set->trimmer);
     pool_release(&set->sse);
     pool_release(&set->ws);

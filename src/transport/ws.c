@@ -1,7 +1,8 @@
 /* ws.c - WebSocket frames in, messages out (RFC 6455), without a descriptor.
  *
- * wslay takes a frame apart and unmasks it; everything that makes a message of frames is here,
- * because wslay's own message layer allocates what a peer announces and is not strict.
+ * wslay takes a frame apart and unmasks it; everything that makes a message of frames is ours
+ * (ws_message.c), because wslay's own message layer allocates what a peer announces and is not
+ * strict.
  *
  * wslay pulls its input through a callback and may read ahead. The callback (feed) therefore gives
  * it never a byte beyond the frame it is in, and looks at the header bytes as they pass. So a bad
@@ -10,140 +11,34 @@
  *
  * Invariant: a ws has a partial only while a frame or a message is incomplete, or during ws_input.
  *
- * Deliberately not here: sending, answering pings, the closing handshake, timeouts, extensions.
+ * Deliberately not here: sending, answering pings, the closing handshake, timeouts, agreeing on
+ * extensions.
  */
-#include "crier/ws.h"
+#include "ws_internal.h"
 
-#include <stdlib.h>
 #include <wslay/wslay.h>
 
-#define CONTROL_MAX_BYTES 125 /* RFC 6455 5.5 */
 #define MASK_KEY_BYTES 4
-#define HEADER_MAX_BYTES 14
-/* Kept for reuse per pool; the rest goes back to malloc, so that a burst is not kept for ever. */
-#define POOL_KEEP_PARTIALS 16
-#define POOL_KEEP_MESSAGE_BYTES 16384
+#define RSV1 0x40 /* permessage-deflate (RFC 7692 6) */
+#define RSV_OTHERS 0x30
 
-struct ws_partial {
-    struct ws_partial *next_free;
-    struct ws *ws;                 /* borrowed: who holds this */
-    wslay_frame_context_ptr frame; /* owned */
-    struct slice input;            /* what is left of ws_input's bytes */
-    bool in_input;                 /* ws_input is on the stack */
-
-    /* The frame: header bytes as they passed, then payload. header_len 0 = between frames. */
-    uint8_t header[HEADER_MAX_BYTES], header_len;
-    uint64_t payload_len, payload_left;
-
-    /* The message, over all its fragments so far. */
-    bool in_message, is_text;
-    uint32_t fragments;
-    struct utf8 utf8;
-    struct buf message; /* owned */
-
-    uint8_t control[CONTROL_MAX_BYTES], control_len;
-    struct utf8 reason_utf8;
-
-    enum err error; /* the violation */
-    uint16_t code;
-    const char *why;
-};
-
-struct ws_pool {
-    struct ws_partial *free_list; /* owned */
-    size_t n_free, n_held;
-};
-
+/* wslay's read(2): the rest of this frame, as far as it is here. 0 makes it return WANT_READ. */
 static ssize_t feed(uint8_t *out, size_t room, int flags, void *user_data);
 
-/* The pool */
-
-struct ws_pool *ws_pool_new(void)
-{
-    struct ws_pool *pool = calloc(1, sizeof(*pool));
-    if (!pool)
-        abort();
-    return pool;
-}
-
-static void partial_free(struct ws_partial *p)
-{
-    wslay_frame_context_free(p->frame);
-    buf_release(&p->message);
-    free(p);
-}
-
-void ws_pool_free(struct ws_pool *pool)
-{
-    BUG_ON(pool->n_held != 0);
-    while (pool->free_list) {
-        struct ws_partial *p = pool->free_list;
-        pool->free_list = p->next_free;
-        partial_free(p);
-    }
-    free(pool);
-}
-
-size_t ws_pool_held(const struct ws_pool *pool)
-{
-    return pool->n_held;
-}
-
-/* NULL when memory is used up. */
-static struct ws_partial *partial_try_new(void)
+bool ws_frame_context_init(struct ws_partial *p)
 {
     static const struct wslay_frame_callbacks callbacks = {.recv_callback = feed};
-    struct ws_partial *p = calloc(1, sizeof(*p));
-    if (!p)
-        return NULL;
-    if (wslay_frame_context_init(&p->frame, &callbacks, p) != 0) {
-        free(p);
-        return NULL;
-    }
-    buf_init(&p->message, 0); /* the maximum is that of whoever takes it */
-    return p;
+    return wslay_frame_context_init(&p->frame, &callbacks, p) == 0;
 }
 
-static struct ws_partial *pool_try_take(struct ws_pool *pool, struct ws *ws)
+void ws_frame_context_release(struct ws_partial *p)
 {
-    struct ws_partial *p = pool->free_list;
-    if (p) {
-        pool->free_list = p->next_free;
-        pool->n_free--;
-    } else {
-        p = partial_try_new();
-        if (!p)
-            return NULL;
-    }
-    p->ws = ws;
-    p->message.max = ws->limits->message_bytes;
-    pool->n_held++;
-    return p;
-}
-
-static void pool_give_back(struct ws_pool *pool, struct ws_partial *p)
-{
-    pool->n_held--;
-    /* wslay cannot be told to forget half a frame. */
-    if (p->header_len > 0 || p->error || pool->n_free == POOL_KEEP_PARTIALS) {
-        partial_free(p);
-        return;
-    }
-    if (p->message.cap > POOL_KEEP_MESSAGE_BYTES) {
-        buf_release(&p->message);
-        buf_init(&p->message, 0);
-    }
-    buf_clear(&p->message);
-    p->in_message = false;
-    p->ws = NULL;
-    p->next_free = pool->free_list;
-    pool->free_list = p;
-    pool->n_free++;
+    wslay_frame_context_free(p->frame);
 }
 
 /* The header */
 
-static bool violate(struct ws_partial *p, enum err error, enum ws_code code, const char *why)
+bool ws_violate(struct ws_partial *p, enum err error, enum ws_code code, const char *why)
 {
     p->error = error;
     p->code = (uint16_t)code;
@@ -153,7 +48,7 @@ static bool violate(struct ws_partial *p, enum err error, enum ws_code code, con
 
 static bool violate_protocol(struct ws_partial *p, const char *why)
 {
-    return violate(p, ERR_SYNTAX, WS_CODE_PROTOCOL, why);
+    return ws_violate(p, ERR_SYNTAX, WS_CODE_PROTOCOL, why);
 }
 
 static uint8_t frame_opcode(const struct ws_partial *p)
@@ -173,26 +68,33 @@ static bool frame_is_control(const struct ws_partial *p)
 
 static bool check_data_opcode(struct ws_partial *p, uint8_t opcode)
 {
-    if (opcode == WS_CONT && !p->in_message)
-        return violate_protocol(p, "continuation frame without a message to continue");
-    if (opcode != WS_CONT && p->in_message)
+    if (opcode == WS_CONT)
+        return p->message.is_there
+                   ? ws_message_next_fragment(p)
+                   : violate_protocol(p, "continuation frame without a message to continue");
+    if (p->message.is_there)
         return violate_protocol(p, "new message before the fragmented one was finished");
-    if (opcode != WS_CONT) {
-        p->in_message = true;
-        p->is_text = opcode == WS_TEXT;
-        p->fragments = 0;
-        utf8_init(&p->utf8);
-    }
-    if (++p->fragments > p->ws->limits->fragments)
-        return violate(p, ERR_LIMIT, WS_CODE_POLICY, "message in too many fragments");
+    return ws_message_begin(p, (enum ws_opcode)opcode, (p->header[0] & RSV1) != 0);
+}
+
+static bool check_reserved_bits(struct ws_partial *p, uint8_t opcode)
+{
+    if (p->header[0] & RSV_OTHERS)
+        return violate_protocol(p, "reserved bit set, but no extension was agreed on");
+    if (!(p->header[0] & RSV1))
+        return true;
+    if (!p->ws->deflate)
+        return violate_protocol(p, "compressed, but no extension was agreed on");
+    if (opcode != WS_TEXT && opcode != WS_BINARY)
+        return violate_protocol(p, "compression begins with a message, nowhere else");
     return true;
 }
 
 static bool check_first_byte(struct ws_partial *p)
 {
     uint8_t opcode = frame_opcode(p);
-    if (p->header[0] & 0x70)
-        return violate_protocol(p, "reserved bit set, but no extension was agreed on");
+    if (!check_reserved_bits(p, opcode))
+        return false;
     if (opcode <= WS_BINARY)
         return check_data_opcode(p, opcode);
     if (opcode < WS_CLOSE || opcode > WS_PONG)
@@ -207,12 +109,7 @@ static bool check_first_byte(struct ws_partial *p)
 static bool check_payload_len(struct ws_partial *p, uint64_t len)
 {
     p->payload_len = p->payload_left = len;
-    if (frame_is_control(p))
-        return true;
-    /* The fragments before this one were within the limit, so this cannot go below zero. */
-    if (len > p->ws->limits->message_bytes - p->message.len)
-        return violate(p, ERR_LIMIT, WS_CODE_TOO_BIG, "message too big");
-    return true;
+    return frame_is_control(p) || ws_message_announced(p, len);
 }
 
 static bool check_second_byte(struct ws_partial *p)
@@ -222,7 +119,7 @@ static bool check_second_byte(struct ws_partial *p)
     if (masked != (p->ws->role == WS_SERVER))
         return violate_protocol(p, masked ? "masked frame from a server"
                                           : "unmasked frame from a client");
-    if (frame_is_control(p) && len > CONTROL_MAX_BYTES)
+    if (frame_is_control(p) && len > WS_CONTROL_MAX_BYTES)
         return violate_protocol(p, "control frame longer than 125 bytes");
     if (frame_opcode(p) == WS_CLOSE && len == 1)
         return violate_protocol(p, "Close with half a code");
@@ -267,7 +164,6 @@ static bool check_header_byte(struct ws_partial *p, uint8_t byte)
     return true;
 }
 
-/* wslay's read(2): the rest of this frame, as far as it is here. 0 makes it return WANT_READ. */
 static ssize_t feed(uint8_t *out, size_t room, int flags, void *user_data)
 {
     struct ws_partial *p = user_data;
@@ -309,7 +205,7 @@ static bool check_close(struct ws_partial *p, size_t had)
         return violate_protocol(p, "Close with a code that may not be sent");
     if (utf8_feed(&p->reason_utf8,
                   slice_of(p->control + reason_from, p->control_len - reason_from)) != ERR_OK)
-        return violate(p, ERR_UTF8, WS_CODE_NOT_UTF8, "Close reason that is not UTF-8");
+        return ws_violate(p, ERR_UTF8, WS_CODE_NOT_UTF8, "Close reason that is not UTF-8");
     return true;
 }
 
@@ -317,7 +213,8 @@ static bool end_close(struct ws_partial *p)
 {
     struct ws *ws = p->ws;
     if (!utf8_is_complete(&p->reason_utf8))
-        return violate(p, ERR_UTF8, WS_CODE_NOT_UTF8, "Close reason that ends within a character");
+        return ws_violate(p, ERR_UTF8, WS_CODE_NOT_UTF8,
+                          "Close reason that ends within a character");
     bool has_code = p->control_len >= 2;
     ws->events->close(ws->ctx, has_code ? close_code(p) : (uint16_t)WS_CODE_NO_STATUS,
                       has_code ? slice_of(p->control + 2, p->control_len - 2u) : SLICE_NONE);
@@ -344,30 +241,6 @@ static bool take_control(struct ws_partial *p, struct slice chunk, bool last)
     return true;
 }
 
-static bool end_message(struct ws_partial *p, struct slice payload)
-{
-    struct ws *ws = p->ws;
-    if (p->is_text && !utf8_is_complete(&p->utf8))
-        return violate(p, ERR_UTF8, WS_CODE_NOT_UTF8, "text that ends within a character");
-    ws->events->message(ws->ctx, !p->is_text, payload);
-    p->in_message = false;
-    buf_clear(&p->message);
-    return true;
-}
-
-static bool take_data(struct ws_partial *p, struct slice chunk, bool last)
-{
-    if (p->is_text && utf8_feed(&p->utf8, chunk) != ERR_OK)
-        return violate(p, ERR_UTF8, WS_CODE_NOT_UTF8, "text that is not UTF-8");
-    bool whole = last && frame_is_final(p);
-    if (whole && p->message.len == 0)
-        return end_message(p, chunk); /* out of wslay's buffer, without a copy */
-    buf_append(&p->message, chunk);
-    if (p->message.failed)
-        return violate(p, ERR_NOMEM, WS_CODE_TRY_LATER, "out of memory");
-    return !whole || end_message(p, buf_slice(&p->message));
-}
-
 /* One step of wslay; false when it wants more input than there is, or at a violation. */
 static bool receive(struct ws_partial *p)
 {
@@ -382,10 +255,14 @@ static bool receive(struct ws_partial *p)
     /* feed gives wslay only what it hands on at once: nothing left to feed means nothing left. */
     bool last = p->payload_left == 0;
     struct slice chunk = slice_of(io.data, io.data_length);
-    bool ok = frame_is_control(p) ? take_control(p, chunk, last) : take_data(p, chunk, last);
-    if (ok && last)
-        p->header_len = 0;
-    return ok;
+    bool ok = frame_is_control(p) ? take_control(p, chunk, last)
+                                  : ws_message_add(p, chunk, last && frame_is_final(p));
+    if (!ok || !last)
+        return ok;
+    p->header_len = 0;
+    if (!p->message.is_there)
+        ws_pool_begin_again(p->ws->pool, p);
+    return true;
 }
 
 /* The connection */
@@ -406,7 +283,7 @@ static void give_back(struct ws *ws)
     struct ws_partial *p = ws->partial;
     ws->partial = NULL;
     if (p)
-        pool_give_back(ws->pool, p);
+        ws_pool_give_back(ws->pool, p);
 }
 
 void ws_release(struct ws *ws)
@@ -422,12 +299,18 @@ void ws_stop(struct ws *ws)
         give_back(ws);
 }
 
+void ws_begin_again(struct ws *ws)
+{
+    if (ws->partial)
+        ws_pool_begin_again(ws->pool, ws->partial);
+}
+
 enum err ws_input(struct ws *ws, struct slice bytes, uint16_t *code, const char **why)
 {
     if (ws->stopped || bytes.len == 0)
         return ERR_OK;
     if (!ws->partial)
-        ws->partial = pool_try_take(ws->pool, ws);
+        ws->partial = ws_pool_try_take(ws->pool, ws);
     struct ws_partial *p = ws->partial;
     if (!p) {
         ws->stopped = true;
@@ -446,7 +329,7 @@ enum err ws_input(struct ws *ws, struct slice bytes, uint16_t *code, const char 
         *code = p->code;
         *why = p->why;
     }
-    if (ws->stopped || (p->header_len == 0 && !p->in_message))
+    if (ws->stopped || (p->header_len == 0 && !p->message.is_there))
         give_back(ws);
     return error;
 }

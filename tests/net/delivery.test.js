@@ -7,11 +7,12 @@ import { judge } from './lib/checker.js';
 import { numbered, publishMany } from './lib/http.js';
 import { random, SEED } from './lib/random.js';
 import { startServer } from './lib/server.js';
-import { ALL_TRANSPORTS, listen } from './lib/transports.js';
+import { ALL_TRANSPORTS, CODED_TRANSPORTS, listen } from './lib/transports.js';
 
 const CLIENTS = 300;
 const MESSAGES = 1000;
-const FLAGS = ['--workers', '2', '--history', '2000'];
+const FLAGS = ['--workers', '2', '--history', '2000', '--pack-threshold', '0'];
+const OVER = [...ALL_TRANSPORTS, ...CODED_TRANSPORTS];
 
 // Batches of changing size, one after the other: the order is that of the answers.
 async function publishAll(server, rnd) {
@@ -32,7 +33,7 @@ function verdict(published, clients) {
 
 async function connectAll(t, server) {
   const clients = [];
-  for (let i = 0; i < CLIENTS; i++) clients.push({ received: [], path: [ALL_TRANSPORTS[i % ALL_TRANSPORTS.length]], listener: await listen(t, server, ALL_TRANSPORTS[i % ALL_TRANSPORTS.length], ['a']) });
+  for (let i = 0; i < CLIENTS; i++) clients.push({ received: [], path: [OVER[i % OVER.length]], listener: await listen(t, server, OVER[i % OVER.length], ['a']) });
   return clients;
 }
 
@@ -67,7 +68,7 @@ test('the same while they disconnect, resume and change transport at random', as
       // the cursor of what was taken counts.
       const cursor = client.received.at(-1);
       await client.listener.close();
-      const transport = ALL_TRANSPORTS[Math.floor(rnd() * ALL_TRANSPORTS.length)];
+      const transport = OVER[Math.floor(rnd() * OVER.length)];
       client.listener = await listen(t, server, transport, ['a'], cursor);
       client.path.push(transport);
       changes++;

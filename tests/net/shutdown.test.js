@@ -9,7 +9,8 @@ import { startServer } from './lib/server.js';
 import { openSse } from './lib/sse.js';
 import { guard, until } from './lib/wait.js';
 import { openWs } from './lib/wsclient.js';
-import { CLOSE, openRawWs, upgradeRequest } from './lib/wsraw.js';
+import { CARRIERS, openCarried } from './lib/wscarriers.js';
+import { CLOSE, frame, openRawWs, TEXT, upgradeRequest } from './lib/wsraw.js';
 
 test('an idle server ends at once with 0', async (t) => {
   const server = await startServer(t, ['--drain', '30s']);
@@ -94,6 +95,20 @@ test('a peer that never answers the close does not hold the server beyond --drai
   while (f.opcode !== CLOSE);
   assert.equal(f.payload.readUInt16BE(), 1001);
   assert.equal((await guard(server.exit, 'the end')).code, 0);
+});
+
+test('a peer that never answers the close has a deadline of its own', async (t) => {
+  const server = await startServer(t, ['--drain', '60s']);
+  const all = [];
+  for (const carrier of CARRIERS) all.push(await openCarried(t, server, carrier, '/ws?channel=a'));
+  server.proc.kill('SIGTERM');
+  for (const ws of all) {
+    let f;
+    do f = await ws.frame();
+    while (f.opcode !== CLOSE);
+    ws.send(frame(TEXT, '{"op":"ping"}')); // is no answer to it
+  }
+  assert.equal((await guard(server.exit, 'the end')).code, 0); // the guard is shorter than the drain
 });
 
 test('a peer that does not even read does not either', async (t) => {

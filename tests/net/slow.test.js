@@ -6,7 +6,7 @@ import { publishMany } from './lib/http.js';
 import { judge } from './lib/checker.js';
 import { startServer } from './lib/server.js';
 import { openSse } from './lib/sse.js';
-import { ALL_TRANSPORTS, dataThrough, listen } from './lib/transports.js';
+import { ALL_TRANSPORTS, CODED_TRANSPORTS, dataThrough, listen } from './lib/transports.js';
 import { openWs } from './lib/wsclient.js';
 
 const FLAGS = ['--history', '2000', '--outbox-bytes', '256k', '--outbox-messages', '100'];
@@ -76,7 +76,7 @@ test('a slow client does not hold up the others', async (t) => {
   for (const stream of slow) await stream.ready();
   for (const stream of slow) stream.raw.socket.pause();
   const healthy = [];
-  for (const transport of ALL_TRANSPORTS) healthy.push(await listen(t, server, transport, ['a']));
+  for (const transport of [...ALL_TRANSPORTS, ...CODED_TRANSPORTS]) healthy.push(await listen(t, server, transport, ['a']));
   // Every batch reaches them all while the slow ones are stuck.
   await flood(server, 'a', async (payloads) => {
     const seen = await Promise.all(healthy.map((listener) => dataThrough(listener, payloads.at(-1))));
@@ -98,7 +98,7 @@ test('a client that never reads again is dropped in the end', async (t) => {
 test('a burst as large as a request may be makes no reading client slow', async (t) => {
   const server = await startServer(t, ['--history', '2000']);
   const readers = [];
-  for (const transport of ALL_TRANSPORTS) readers.push(await listen(t, server, transport, ['a']));
+  for (const transport of [...ALL_TRANSPORTS, ...CODED_TRANSPORTS]) readers.push(await listen(t, server, transport, ['a']));
   const ids = await publishMany(server, 'a', Array.from({ length: 1000 }, (_, i) => `${i}`.padEnd(900)));
   for (const reader of readers) {
     const got = [];

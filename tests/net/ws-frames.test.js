@@ -135,6 +135,23 @@ test('what was queued comes before the close', async (t) => {
   assert.deepEqual(opcodes, [TEXT, PONG, TEXT, CLOSE]);
 });
 
+for (const [what, last, code] of [['a Close', frame(CLOSE, closePayload(1000)), 1000], ['a violation', frame(3, ''), 1002]]) {
+  test(`what was sent before ${what} is carried out and answered before the Close`, async (t) => {
+    const server = await startServer(t);
+    const raw = await openRawWs(t, server, RAW);
+    raw.send(frame(TEXT, 'said before'), last);
+    const heard = [await raw.frame(), await raw.frame()];
+    assert.deepEqual([heard[0].payload.toString(), heard[1].payload.readUInt16BE()], ['said before', code]);
+    assert.equal(await raw.raw.all(), '');
+    const ws = await openRawWs(t, server, '/ws');
+    ws.send(frame(TEXT, '{"op":"publish","channel":"a","data":1,"ref":1}'), frame(TEXT, '{"op":"subscribe","channel":"b","ref":2}'), last);
+    assert.deepEqual([(await ws.json()).ref, (await ws.json()).ref], [1, 2]);
+    assert.equal((await ws.frame()).payload.readUInt16BE(), code);
+    assert.equal(await ws.raw.all(), '');
+    await server.connected({ ws: 0 });
+  });
+}
+
 for (const code of [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999]) {
   test(`a close with ${code} is answered with it, then the end`, async (t) => {
     const server = await startServer(t);

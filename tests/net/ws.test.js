@@ -361,6 +361,47 @@ test('commands to the bus are answered in the order they were sent', async (t) =
   assert.deepEqual((await ws.take(200)).map((m) => m.ref), Array.from({ length: 200 }, (_, i) => i));
 });
 
+test('commands in one breath: each gets one answer with its ref, whatever is wrong with the others', async (t) => {
+  const server = await startServer(t);
+  const ws = await openWs(t, server);
+  const said = [
+    [{ op: 'subscribe', channel: 'a' }, 'ok'],
+    [{ op: 'subscribe', channel: 'a' }, 'already_subscribed'],
+    [{ op: 'dance' }, 'unknown_op'],
+    [{ op: 'publish', channel: 'a', data: 1, echo: false }, 'ok'],
+    [{ op: 'publish', channel: 'a' }, 'bad_body'],
+    [{ op: 'publish', channel: 'a', data: 1, echo: 'no' }, 'bad_parameter'],
+    [{ op: 'publish', channel: 'a', data: '*', encoding: 'base64' }, 'bad_encoding'],
+    [{ op: 'publish', data: 1 }, 'missing_channel'],
+    [{ op: 'publish', channel: 'a', data: 1, key: '' }, 'bad_key'],
+    [{ op: 'publish', channel: 'a', data: 1, event: '' }, 'ok'],
+    [{ op: 'presence', channel: 'a' }, 'no_presence'],
+    [{ op: 'presence', channel: 'a', limit: 0 }, 'bad_limit'],
+    [{ op: 'presence', channel: 'chat:x' }, 'ok'],
+    [{ op: 'history', channel: 'a', since: 'x' }, 'bad_cursor'],
+    [{ op: 'history', channel: 'a', reverse: 1 }, 'bad_parameter'],
+    [{ op: 'history', channel: 'a', unknown: { members: ['are', 'ignored'] } }, 'ok'],
+    [{ op: 'unsubscribe', channel: 'b' }, 'not_subscribed'],
+    [{ op: 'auth', token: 'x' }, 'auth_not_configured'],
+    [{ op: 'ping' }, 'pong'],
+    [{ op: 7 }, 'bad_op'],
+    [{ op: 'unsubscribe', channel: 'a' }, 'ok'],
+  ];
+  ws.socket._socket.cork();
+  said.forEach(([command], i) => ws.send({ ...command, ref: `r${i}` }));
+  ws.socket._socket.uncork();
+  const answers = new Map();
+  while (answers.size < said.length) {
+    const m = await ws.next();
+    if (m.op === 'message') continue;
+    assert.equal(answers.has(m.ref), false, `a second answer to ${m.ref}`);
+    answers.set(m.ref, m.op === 'error' ? m.code : m.op);
+  }
+  assert.deepEqual(said.map((_, i) => answers.get(`r${i}`)), said.map(([, answer]) => answer));
+  const inBus = ['r0', 'r3', 'r9', 'r10', 'r12', 'r15'];
+  assert.deepEqual([...answers.keys()].filter((ref) => inBus.includes(ref)), inBus);
+});
+
 test('subscribe, unsubscribe and subscribe again in one breath', async (t) => {
   const server = await startServer(t, ['--workers', '2']);
   const ws = await openWs(t, server);
@@ -420,10 +461,14 @@ test('a client that closes gets its code back and is forgotten', async (t) => {
   await server.connected({ ws: 0 });
 });
 
-test('Chromium and Node speak: permessage-deflate is not promised', async (t) => {
-  const server = await startServer(t);
-  const ws = await openWs(t, server, '/ws?channel=a', { perMessageDeflate: true });
-  assert.equal(ws.socket.extensions, '');
-  await publish(server, 'a', 'x'.repeat(5000));
-  assert.equal((await ws.next()).data.length, 5000);
+test('permessage-deflate, as Chromium and Node speak it, is agreed to unless --no-ws-deflate', async (t) => {
+  for (const [flags, extensions] of [[[], 'permessage-deflate'], [['--no-ws-deflate'], '']]) {
+    const server = await startServer(t, flags);
+    const ws = await openWs(t, server, '/ws?channel=a', { perMessageDeflate: { threshold: 0 } });
+    assert.equal(ws.socket.extensions, extensions);
+    assert.equal((await ws.command({ op: 'publish', channel: 'a', data: 'y'.repeat(5000) })).op, 'ok');
+    assert.deepEqual(ws.before.map((m) => m.data.length), [5000]);
+    await publish(server, 'a', 'x'.repeat(5000));
+    assert.equal((await ws.next()).data.length, 5000);
+  }
 });

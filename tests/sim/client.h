@@ -784,7 +784,7 @@ static inline void client_connect(struct client *cl)
     c->client = cl;
     cl->conn = c;
     cl->open = true;
-    session_init(&c->s, w->hub[hub], &conn_ops, &test_dialects[talk]);
+    session_init(&c->s, w->hub[hub], &conn_ops, &test_dialects[talk], CODING_PLAIN);
     if (one_in(w, 2))
         c->s.page_messages = 1 + chance(w, 30);
     if (talk == TALK_SSE || talk == TALK_SSE_JSON)

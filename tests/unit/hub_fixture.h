@@ -122,14 +122,19 @@ static inline void peer_free(struct session *s)
 static const struct session_ops peer_ops = {
     .flush = peer_flush, .resume_reading = peer_resumed, .free = peer_free};
 
-static inline struct peer *peer_init(int i, const struct dialect *d)
+static inline struct peer *peer_init_coded(int i, const struct dialect *d, enum msg_coding coding)
 {
     struct peer *p = &fx->peer[i];
     memset(p, 0, sizeof(*p));
     buf_init(&p->got, 1 << 22);
     p->takes = SIZE_MAX;
-    session_init(&p->s, fx->hub, &peer_ops, d);
+    session_init(&p->s, fx->hub, &peer_ops, d, coding);
     return p;
+}
+
+static inline struct peer *peer_init(int i, const struct dialect *d)
+{
+    return peer_init_coded(i, d, CODING_PLAIN);
 }
 
 /* Lets a peer that stopped take n more bytes. */

@@ -52,6 +52,15 @@ static void defaults_are_those_of_the_help(void **state)
     assert_int_equal(conf.ws_pong_ms, 10000);
     assert_int_equal(conf.request_timeout_ms, 10000);
     assert_int_equal(conf.max_connections, 0);
+    assert_int_equal(conf.ws_fragments, 4096);
+    assert_int_equal(conf.ws_control_rate, 100);
+    assert_int_equal(conf.ws_message_ms, 30000);
+    assert_true(conf.ws_deflate);
+    assert_string_equal(conf.sse_codings, "zstd,gzip");
+    assert_int_equal(conf.deflate_level, 6);
+    assert_int_equal(conf.deflate_window, 15);
+    assert_int_equal(conf.pack_threshold_bytes, 256);
+    assert_string_equal(conf.plain_namespaces, "");
     assert_int_equal(conf.h2_max_streams, 256);
     assert_int_equal(conf.h2_header_list_bytes, 16 << 10);
     assert_int_equal(conf.h2_window_bytes, 64 << 10);
@@ -411,7 +420,7 @@ static void help_has_a_line_for_every_field(void **state)
     assert_false(b.failed);
     for (const char *c = b.data; *c; c++)
         lines += *c == '\n';
-    assert_int_equal(lines, 38); /* fields of struct config */
+    assert_int_equal(lines, 47); /* fields of struct config */
     assert_non_null(strstr(b.data, "--port PORT"));
     assert_non_null(strstr(b.data, "CRIER_ALLOWED_ORIGINS"));
     assert_non_null(strstr(b.data, "(also PORT) [8080]\n"));

@@ -150,8 +150,8 @@ static void test_bytes_are_those_of_the_form(void **state)
     assert_true(outbox_item(&box, 0, &item));
     assert_ptr_equal(item.msg, m);
     assert_int_equal(item.bytes.len, box.bytes);
-    assert_int_equal(memcmp(item.bytes.ptr + item.id_len, "data: x\n\n", 9), 0);
-    assert_int_equal(item.bytes.len, item.id_len + 9);
+    assert_int_equal(memcmp(item.bytes.ptr + item.enc->id_len, "data: x\n\n", 9), 0);
+    assert_int_equal(item.bytes.len, item.enc->id_len + 9);
     msg_unref(m);
 }
 

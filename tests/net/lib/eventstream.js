@@ -3,6 +3,7 @@
 // The parser follows WHATWG HTML, "Interpreting an event stream", and gives comments and retry
 // fields as items of their own, since the protocol speaks of them.
 
+import { decoderFor } from './coding.js';
 import { Queue } from './wait.js';
 
 export class EventStreamParser {
@@ -56,22 +57,38 @@ export class EventStream {
     this.body = '';
     this.items = new Queue('the event stream'); // everything
     this.events = new Queue('the event stream'); // without comments and retry
-    this.decoder = new TextDecoder();
+    this.bytes = 0; // of the body, on the wire
     this.parser = new EventStreamParser((item) => {
       this.items.push(item);
       if (item.event) this.events.push(item);
     });
   }
 
+  // Before the first bytes. `whole` is set at the end: had the coded body its end?
+  decode(coding) {
+    const onText = (text) => {
+      this.body += text;
+      this.parser.feed(text);
+    };
+    this.decoder = decoderFor(coding, onText, (whole) => {
+      this.whole = whole;
+      this.endQueues();
+    });
+  }
+
   take(bytes) {
-    const text = this.decoder.decode(bytes, { stream: true });
-    this.body += text;
-    this.parser.feed(text);
+    this.bytes += bytes.length;
+    this.decoder.write(bytes);
   }
 
   finish() {
     if (this.finished) return;
     this.finished = true;
+    if (this.decoder) this.decoder.end();
+    else this.endQueues();
+  }
+
+  endQueues() {
     this.items.end();
     this.events.end();
   }

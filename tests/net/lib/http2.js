@@ -109,6 +109,7 @@ class Http2Sse extends EventStream {
   constructor(stream) {
     super();
     this.stream = stream;
+    stream.once('response', (head) => this.decode(head['content-encoding']));
     stream.on('data', (bytes) => this.take(bytes));
     stream.once('end', () => (this.wholly = true));
     stream.once('close', () => this.finish());

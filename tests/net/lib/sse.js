@@ -16,6 +16,7 @@ export class Sse extends EventStream {
     raw.send(`GET ${path}${q ? `?${q}` : ''} HTTP/1.1\r\n${lines.join('')}\r\n`);
     const stream = new Sse(raw);
     stream.head = await raw.head();
+    stream.decode(stream.head.headers['content-encoding']);
     stream.chunked = stream.head.headers['transfer-encoding'] === 'chunked';
     raw.watchers.add(stream.watcher);
     stream.read();

@@ -60,6 +60,18 @@ class SseListener extends Listener {
   }
 }
 
+class GzipSseListener extends SseListener {
+  connect(server, parameters) {
+    return Sse.open(server, parameters, { headers: { 'Accept-Encoding': 'gzip' } });
+  }
+}
+
+class ZstdSseListener extends SseListener {
+  connect(server, parameters) {
+    return Sse.open(server, parameters, { headers: { 'Accept-Encoding': 'zstd' } });
+  }
+}
+
 class WsListener extends Listener {
   static async open(server, channels, since) {
     const self = new this();
@@ -91,6 +103,13 @@ class WsListener extends Listener {
   }
   async close() {
     this.ws.socket.terminate();
+  }
+}
+
+class DeflateWsListener extends WsListener {
+  async connect(server, path) {
+    this.ws = new WsClient(server.wsUrl(path), { perMessageDeflate: true });
+    return orClose(this, this.ws.opened());
   }
 }
 
@@ -142,6 +161,12 @@ class H2SseListener extends SseListener {
   }
 }
 
+class H2GzipSseListener extends SseListener {
+  async connect(server, parameters) {
+    return (await sharedHttp2(server)).events(parameters, { headers: { 'accept-encoding': 'gzip' } });
+  }
+}
+
 class H2WsListener extends WsListener {
   async connect(server, path) {
     return (await sharedHttp2(server)).webSocket(path);
@@ -156,11 +181,13 @@ class H2PollListener extends PollListener {
 
 const OPEN = { sse: SseListener, ws: WsListener, poll: PollListener };
 const OPEN_H2 = { 'h2-sse': H2SseListener, 'h2-ws': H2WsListener, 'h2-poll': H2PollListener };
+const OPEN_CODED = { 'sse-gzip': GzipSseListener, 'sse-zstd': ZstdSseListener, 'h2-sse-gzip': H2GzipSseListener, 'ws-deflate': DeflateWsListener };
 export const TRANSPORTS = Object.keys(OPEN); // over HTTP/1.1
 export const ALL_TRANSPORTS = [...TRANSPORTS, ...Object.keys(OPEN_H2)];
+export const CODED_TRANSPORTS = Object.keys(OPEN_CODED); // the same bytes, compressed
 
 export async function openListener(server, transport, channels, since) {
-  const listener = await { ...OPEN, ...OPEN_H2 }[transport].open(server, channels, since);
+  const listener = await { ...OPEN, ...OPEN_H2, ...OPEN_CODED }[transport].open(server, channels, since);
   listener.transport = transport;
   return listener;
 }
