@@ -29,6 +29,7 @@ struct newcomer {
     struct sock_addr peer;
     uint64_t accepted_ms, shaking_since_ms;
     uint8_t phase;  /* enum newcomer_phase */
+    bool hurried;   /* its handshake has less time */
     bool over_tls;  /* came on the TLS port */
     bool gone;      /* no longer ours */
     size_t dropped; /* bytes a refused one sent on */
@@ -47,7 +48,8 @@ struct front {
     struct list newcomers;
     struct list waiting; /* for a handshake, in the order they came */
     struct list running; /* handshakes that may have their whole time, the oldest first */
-    unsigned shaking;
+    unsigned shaking, n_waiting;
+    unsigned hurried; /* of those that shake hands */
     struct pool pool;
     size_t n_listeners;
     struct listener listener[FRONT_LISTENERS_MAX];

@@ -157,8 +157,10 @@ static void set_phase(struct newcomer *n, enum newcomer_phase to)
     list_remove(&n->turn);
     if (n->phase == SHAKING) {
         f->shaking--;
+        f->hurried -= n->hurried;
         metrics_dec(M_TLS_SHAKING);
     } else if (n->phase == WAITING) {
+        f->n_waiting--;
         metrics_dec(M_TLS_WAITING);
     }
     n->phase = (uint8_t)to;
@@ -168,6 +170,7 @@ static void set_phase(struct newcomer *n, enum newcomer_phase to)
         list_push_back(&f->running, &n->turn);
         metrics_inc(M_TLS_SHAKING);
     } else if (to == WAITING) {
+        f->n_waiting++;
         list_push_back(&f->waiting, &n->turn);
         metrics_inc(M_TLS_WAITING);
     }
@@ -230,24 +233,29 @@ static void begin(struct newcomer *n)
     set_phase(n, SHAKING);
 }
 
+static void hurry(struct newcomer *n)
+{
+    struct front *f = n->front;
+    uint64_t left_ms = ms_left(f, n->shaking_since_ms, FRONT_HANDSHAKE_MS);
+    uint64_t whole_ms = ms_left(f, n->accepted_ms, f->head_ms);
+    list_remove(&n->turn);
+    n->hurried = true;
+    f->hurried++;
+    timer_set(loop_timers(f->loop), &n->deadline, left_ms < whole_ms ? left_ms : whole_ms);
+}
+
 /* For each one that waits, the oldest handshake gets less time: else a few dozen connections per
  * second that say nothing more would keep everybody out. */
 static void hurry_oldest(struct front *f)
 {
-    struct list *first = list_pop_front(&f->running);
-    if (!first)
-        return;
-    struct newcomer *n = container_of(first, struct newcomer, turn);
-    uint64_t left_ms = ms_left(f, n->shaking_since_ms, FRONT_HANDSHAKE_MS);
-    uint64_t whole_ms = ms_left(f, n->accepted_ms, f->head_ms);
-    timer_set(loop_timers(f->loop), &n->deadline, left_ms < whole_ms ? left_ms : whole_ms);
+    while (f->hurried < f->n_waiting && !list_is_empty(&f->running))
+        hurry(container_of(f->running.next, struct newcomer, turn));
 }
 
 static void wait_for_turn(struct newcomer *n)
 {
     set_phase(n, WAITING);
     loop_unwatch(n->front->loop, &n->w);
-    hurry_oldest(n->front);
 }
 
 /* They are only watched: their bytes are read in turns of their own. */
@@ -261,6 +269,7 @@ void front_tls_next(struct front *f)
             front_turn_out(n);
         }
     }
+    hurry_oldest(f);
 }
 
 static void look_at_first_byte(struct newcomer *n)

@@ -1,13 +1,10 @@
 // WebSockets over HTTP/2 (RFC 8441): what is not the same as on HTTP/1.1. (The rest: CRIER_TEST_HTTP2=1.)
 
 import assert from 'node:assert/strict';
-import http2 from 'node:http2';
 import test from 'node:test';
-import { openHttp2 } from './lib/http2.js';
+import { cancel, openHttp2 } from './lib/http2.js';
 import { startServer } from './lib/server.js';
 import { guard } from './lib/wait.js';
-
-const { NGHTTP2_CANCEL } = http2.constants;
 
 test('the server offers extended CONNECT', async (t) => {
   const server = await startServer(t, ['--h2-max-streams', '77', '--h2-window', '128k']);
@@ -85,7 +82,7 @@ test('a WebSocket that is reset, or ends without a Close, is gone', async (t) =>
   await ended.head;
   ended.resume();
   await server.connected({ ws: 2 });
-  reset.close(NGHTTP2_CANCEL);
+  cancel(reset);
   await server.connected({ ws: 1 });
   ended.end();
   await server.connected({ ws: 0 });

@@ -7,7 +7,7 @@ import test from 'node:test';
 import { isSecure } from './lib/dial.js';
 import { ACK, DATA, END_HEADERS, END_STREAM, fields, frame, Frames, GET, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, u32 } from './lib/frames.js';
 import { publish, publishMany, request } from './lib/http.js';
-import { openHttp2 } from './lib/http2.js';
+import { cancel, openHttp2 } from './lib/http2.js';
 import { startServer } from './lib/server.js';
 import { guard, until } from './lib/wait.js';
 
@@ -243,7 +243,7 @@ test('a poll that waits is answered, one that is reset is forgotten', async (t) 
   const left = h2.stream({ ':path': `/poll?channel=a&since=${cursor}&timeout=55` });
   const waits = h2.request(`/poll?channel=a&since=${cursor}&timeout=55`);
   await server.connected({ poll: 2 });
-  left.close(NGHTTP2_CANCEL);
+  cancel(left);
   await server.connected({ poll: 1 });
   await publish(server, 'a', 'now');
   assert.deepEqual((await waits).json().messages.map((m) => m.data), ['now']);

@@ -98,13 +98,20 @@ test('512 stuck handshakes: who is there and the plain port notice nothing, who 
   assert.equal((await get(server, '/health')).status, 200);
 });
 
-test('as many as are stuck come again: the deadline frees the places, everyone is counted', async (t) => {
+test('as many as are stuck wait before a good one: it gets in long before their deadline', async (t) => {
+  const server = await serveTls(t, ['--workers', '1', '--request-timeout', '1m']);
+  await stuckHandshakes(t, server, 2 * AT_ONCE);
+  await until(async () => (await running(server)) === AT_ONCE, 'all places are taken');
+  assert.equal(await health(await connectTls(t, server)), 200);
+});
+
+test('the deadline frees all places, and everyone is counted', async (t) => {
   const server = await serveTls(t, ['--workers', '1', '--request-timeout', '3s']);
   const stuck = await stuckHandshakes(t, server, 2 * AT_ONCE);
-  assert.equal(await health(await connectTls(t, server)), 200);
   for (const raw of stuck) await raw.all();
   assert.equal(await timeouts(server), 2 * AT_ONCE);
   assert.equal((await running(server)) + (await waiting(server)), 0);
+  assert.equal(await health(await connectTls(t, server)), 200);
 });
 
 test('a place that becomes free is given to who waits', async (t) => {

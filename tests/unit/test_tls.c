@@ -583,6 +583,28 @@ static const struct tls_server_options *pair_options(void)
     return &o;
 }
 
+static void refuse_dates(const char *name, const char *what)
+{
+    char why[TLS_WHY_BYTES] = "", file[2][32];
+    struct tls_ctx *c = NULL;
+
+    snprintf(file[0], sizeof file[0], "%s.pem", name);
+    snprintf(file[1], sizeof file[1], "%s.key", name);
+    const struct tls_pair pair = {tls_path(file[0]), tls_path(file[1])};
+    const struct tls_server_options o = {.pair = &pair, .n_pairs = 1};
+    assert_int_equal(tls_server_new(&o, &c, why), ERR_SYNTAX);
+    assert_non_null(strstr(why, file[0]));
+    assert_non_null(strstr(why, what));
+    assert_null(c);
+}
+
+static void test_servers_need_a_certificate_that_is_valid_now(void **state)
+{
+    (void)state;
+    refuse_dates("expired", ": expired on 20");
+    refuse_dates("future", ": is not valid before 20");
+}
+
 static void expect_certificate(const char *asked, const char *cn)
 {
     char name[64] = "";
@@ -729,6 +751,7 @@ int main(void)
         tls_test(test_bytes_that_were_tampered_with),
         tls_test(test_our_end_is_said),
         tls_test(test_closed_before_anything),
+        tls_test(test_servers_need_a_certificate_that_is_valid_now),
         tls_test(test_the_certificate_for_the_name),
         tls_test(test_tickets_are_good_for_their_context_alone),
         tls_test(test_what_is_sealed_goes_first),

@@ -1,14 +1,12 @@
 // wsraw.js - WebSocket frames by hand, for what a decent client never sends.
 
 import { createHash } from 'node:crypto';
-import http2 from 'node:http2';
 import { http2Everywhere } from './dial.js';
 import { rawSubscribed } from './http.js';
-import { sharedHttp2 } from './http2.js';
+import { cancel, sharedHttp2 } from './http2.js';
 import { Raw, rawConnect } from './raw.js';
 import { atEnd } from './wait.js';
 
-const { NGHTTP2_CANCEL } = http2.constants;
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 export const TEXT = 1, BINARY = 2, CONTINUE = 0, CLOSE = 8, PING = 9, PONG = 10;
 
@@ -109,7 +107,7 @@ async function overHttp1(t, server, path, { fields, early }) {
 async function overHttp2(t, server, path, { fields, early }) {
   const h2 = await sharedHttp2(server);
   const stream = h2.connectWs(path, { headers: fields });
-  stream.resetAndDestroy = () => stream.close(NGHTTP2_CANCEL);
+  stream.resetAndDestroy = () => cancel(stream);
   const ws = new RawWs(new Raw(stream));
   if (early.length) ws.send(...early);
   ws.head = await stream.head;
