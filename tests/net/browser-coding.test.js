@@ -25,7 +25,7 @@ const MESSAGES = [
 const browsers = new Map();
 function browserWith(args = []) {
   const key = args.join(' ');
-  if (!browsers.has(key)) browsers.set(key, launch(args));
+  if (!browsers.has(key)) browsers.set(key, launch({ args }));
   return browsers.get(key);
 }
 after(async () => {

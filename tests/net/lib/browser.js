@@ -11,9 +11,9 @@ const ARGS = [
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
 ];
 
-export async function launch(more = []) {
+export async function launch({ args = [] } = {}) {
   if (!existsSync(EXECUTABLE)) throw new Error(`${EXECUTABLE} is missing; set CHROMIUM to a Chromium`);
-  return chromium.launch({ executablePath: EXECUTABLE, args: [...ARGS, ...more], headless: true });
+  return chromium.launch({ executablePath: EXECUTABLE, args: [...ARGS, ...args], headless: true });
 }
 
 // A page whose console must stay clean. `allow` names what a test provokes, such as a lost server.
