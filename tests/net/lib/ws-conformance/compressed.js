@@ -42,7 +42,7 @@ const SIZES = [
 const BASE = 'permessage-deflate; client_no_context_takeover; client_max_window_bits';
 const TAKEN = 'permessage-deflate; server_no_context_takeover; client_no_context_takeover';
 const NO_TAKEOVER = `${BASE}; server_no_context_takeover`;
-const OFFERS = [
+export const OFFERS = [
   [BASE, TAKEN],
   [NO_TAKEOVER, TAKEN],
   [`${BASE}; server_max_window_bits=8`, undefined],
@@ -52,7 +52,8 @@ const OFFERS = [
   [`${NO_TAKEOVER}; server_max_window_bits=8, ${NO_TAKEOVER}, ${BASE}`, TAKEN],
 ];
 
-function flushed(payload, options) {
+// The message as most clients compress it.
+export function flushed(payload, options) {
   const out = deflateRawSync(payload, { ...options, finishFlush: constants.Z_SYNC_FLUSH });
   return out.subarray(0, out.length - 4);
 }
