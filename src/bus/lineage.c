@@ -33,10 +33,12 @@ void lineage_add_stray(struct lineage *l, struct position common)
 
 bool lineage_is_loss(const struct lineage *l, struct position end)
 {
-    for (uint32_t i = 0; i < l->count; i++)
-        if (l->mark[i] == LINEAGE_LOST && l->ended[i].epoch == end.epoch &&
-            l->ended[i].offset == end.offset)
-            return true;
+    bool found = false;
+    for (uint32_t i = 0; i < l->count; i++) {
+        found = found || l->ended[i].epoch == end.epoch;
+        if (found && l->mark[i] == LINEAGE_LOST && l->ended[i].offset == end.offset)
+            return true; /* also of a later epoch that got no further */
+    }
     return false;
 }
 

@@ -152,3 +152,24 @@ void range_tail(const struct range *g, bool is_end, struct tail *t)
             !tail_prepend(t, g->msg[i - 1], 0))
             break;
 }
+
+enum err range_catch_up(const struct range *g, const struct tail *t, struct catch_up *cu)
+{
+    const struct position asked = cu->since;
+    struct position common;
+    bool is_of_order =
+        cu->from == FROM_POSITION && tail_judge(&g->order, asked, &common) == GAP_NONE;
+    /* The tail does not know the epochs after its own; the offset is right whatever they are. */
+    if (is_of_order)
+        cu->since.epoch = t->head.epoch;
+    enum err e = tail_catch_up(t, cu, false);
+    if (is_of_order)
+        cu->since = asked;
+    if (cu->gap)
+        cu->start.epoch = g->order.head.epoch;
+    else if (is_of_order)
+        cu->start = asked;
+    if (cu->gap == GAP_EXPIRED)
+        cu->lost_to = cu->start;
+    return e;
+}

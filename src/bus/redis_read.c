@@ -29,6 +29,7 @@ struct read {
     uint64_t stand; /* forward: serves who stands there or later; call.offset may be further on */
     uint64_t number;
     uint32_t generation;
+    struct position seen; /* where the order was that the page before was of; epoch 0: no page */
 };
 
 /* --- waiters --- */
@@ -176,6 +177,13 @@ static void start(struct rchannel *c, const struct range *g)
 
 /* --- repairing --- */
 
+static bool has(const struct tail *order, struct position p)
+{
+    struct position common;
+    (void)tail_judge(order, p, &common);
+    return common.epoch && common.offset == p.offset;
+}
+
 #define SAME_ORDER UINT64_MAX
 
 static void keep_stray(struct lineage *line, struct position common, uint64_t shared)
@@ -215,7 +223,9 @@ static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason w
     log_info("redis_gap", "channel=%s reason=%s since=%llu resumed=%llu",
              log_quote(rchannel_name(c)), gap_reason_str(why), (unsigned long long)since.offset,
              (unsigned long long)resumed);
-    bus_gap(c->rb->be.bus, rchannel_name(c), why, since, c->tail.head);
+    /* In the newest epoch stands who was told of all losses. */
+    const struct position told = {.epoch = g->order.head.epoch, .offset = resumed};
+    bus_gap(c->rb->be.bus, rchannel_name(c), why, since, told);
 }
 
 /* The orders have parted: goes on from the newest message that they share, or from the oldest one
@@ -269,6 +279,8 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
 {
     struct position common;
     enum gap_reason gap = tail_judge(&g->order, c->tail.head, &common);
+    if (rd->seen.epoch && has(&g->order, rd->seen))
+        gap = GAP_NONE; /* the page before was of this order, and all was said */
     if (gap && !common.epoch)
         common = common_past(c, g);
     if (gap && common.offset < rd->stand && common.offset < g->order.head.offset) {
@@ -283,7 +295,10 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
     }
     if (!g->exhausted) {
         uint64_t at = g->scanned > rd->call.offset ? g->scanned : rd->call.offset + 1;
+        const bool said = g->n || rd->seen.epoch;
         begin_from(c, READ_REPAIR, g->n ? at : rd->stand, at, PAGE_MESSAGES);
+        if (c->reading && said) /* else it could not be sent */
+            c->reading->seen = g->order.head;
         return false;
     }
     if (c->tail.head.offset < g->order.head.offset)
@@ -315,7 +330,7 @@ static void answer_from_page(struct waiter *w, const struct range *g, const stru
         cu->since = tail_position(&g->order, stand_of(&g->order, cu));
         cu->from = FROM_POSITION;
     }
-    w->op->err = tail_catch_up(page, cu, false);
+    w->op->err = range_catch_up(g, page, cu);
     if (asked.from == FROM_LAST_N) {
         cu->from = asked.from;
         cu->since = asked.since;
@@ -376,13 +391,6 @@ static void answer_from_tail(struct rchannel *c)
 }
 
 /* --- what a read brought --- */
-
-static bool has(const struct tail *order, struct position p)
-{
-    struct position common;
-    (void)tail_judge(order, p, &common);
-    return common.epoch && common.offset == p.offset;
-}
 
 /* Is what was read of the order that the tail is of? Either may be ahead of the other. */
 static bool is_same_order(const struct rchannel *c, const struct range *g)

@@ -132,7 +132,8 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
 static bool is_unaware(const struct tail *s, struct position p, struct position *loss)
 {
     struct position at;
-    return s->line && lineage_is_unaware(s->line, p.epoch, loss ? loss : &at);
+    loss = loss ? loss : &at;
+    return s->line && lineage_is_unaware(s->line, p.epoch, loss) && p.offset >= loss->offset;
 }
 
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
@@ -279,6 +280,16 @@ static enum err give(const struct tail *s, struct catch_up *cu, struct walk w, u
     return ERR_OK;
 }
 
+/* Who has a past knows whether it was told of its losses. Who is told now knows of all that there
+ * are: it stands in the newest epoch, or it would be told again when it comes back from there. */
+static struct position start_position(const struct tail *s, const struct catch_up *cu,
+                                      uint64_t start)
+{
+    if (cu->gap)
+        return (struct position){.epoch = s->head.epoch, .offset = start};
+    return cu->from == FROM_POSITION ? cu->since : tail_position_before_next(s, start);
+}
+
 enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
 {
     cu->head = s->head;
@@ -286,10 +297,7 @@ enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
     cu->msgs = NULL;
     cu->count = 0;
     uint64_t start = reverse ? reverse_start(s, cu) : forward_start(s, cu);
-    /* Who was told of a gap stands behind it, and so does who comes without a past. Who has a past
-     * knows whether it was told. */
-    cu->start =
-        cu->from == FROM_POSITION && !cu->gap ? cu->since : tail_position_before_next(s, start);
+    cu->start = start_position(s, cu, start);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
     struct walk w = reverse ? walk_back(s, cu) : walk_forward(s, cu);

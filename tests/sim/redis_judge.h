@@ -189,8 +189,10 @@ static inline const char *judge_late_gap(const struct window *v, struct position
     int b = truth_branch(t, since.epoch);
     uint64_t end;
     unsigned younger;
-    if (b < 0 || !truth_end(t, b, at, &end, &younger) || end != since.offset || !younger)
+    if (b < 0 || !truth_end(t, b, at, &end, &younger) || end != since.offset)
         return "a late gap where no epoch ended";
+    if (!younger) /* it is where the loss is, in another epoch's name */
+        return NULL;
     return truth_is_loss(t, b, at) ? NULL : "a late gap where nothing was lost";
 }
 

@@ -73,16 +73,21 @@ static inline void listener_at(struct listener *l, struct position pos)
 }
 
 /* It goes on into another epoch, and nothing is said: if something was lost there, that must be
- * said later. */
+ * said later. Who was told of a gap stands in the newest epoch, and has passed nothing until it is
+ * further than there. */
 static inline void note_passed(struct listener *l, struct position next)
 {
     const struct truth *t = &l->w->truth[l->channel];
-    for (int b = truth_branch(t, next.epoch); b >= 0 && t->branch[b].epoch != l->pos.epoch;
-         b = t->branch[b].parent) {
-        if (t->branch[b].parent < 0 || l->n_passed == PASSED_MAX)
+    int mine = truth_branch(t, l->pos.epoch), b = truth_branch(t, next.epoch);
+    uint64_t end;
+    unsigned younger;
+    bool told = !truth_end(t, mine, (struct place){b, next.offset}, &end, &younger);
+    for (; b >= 0 && b != mine && t->branch[b].parent >= 0; b = t->branch[b].parent) {
+        const struct branch *br = &t->branch[b];
+        if (br->base < l->at.offset || (told && br->base == l->at.offset) ||
+            l->n_passed == PASSED_MAX)
             return;
-        l->passed[l->n_passed++] =
-            (struct position){t->branch[t->branch[b].parent].epoch, t->branch[b].base};
+        l->passed[l->n_passed++] = (struct position){t->branch[br->parent].epoch, br->base};
     }
 }
 
@@ -97,15 +102,19 @@ static inline void forget_passed(struct listener *l, struct position since, stru
             l->passed[i--] = l->passed[--l->n_passed];
 }
 
-/* Who stops between a loss and where it was found is told again, but not in the same place. */
+static inline bool same_position(struct position a, struct position b)
+{
+    return a.epoch == b.epoch && a.offset == b.offset;
+}
+
+/* Who stops between a loss and where it was found is told again, but not with the same words. */
 static inline const char *note_told(struct listener *l, enum gap_reason why, struct position since,
                                     struct position resumed)
 {
-    const struct truth *t = &l->w->truth[l->channel];
     if (why != GAP_EPOCH)
         return NULL;
-    bool again = l->is_told && place_is(truth_place(t, since), truth_place(t, l->told_since)) &&
-                 place_is(truth_place(t, resumed), truth_place(t, l->told));
+    bool again =
+        l->is_told && same_position(since, l->told_since) && same_position(resumed, l->told);
     l->is_told = true;
     l->told_since = since;
     l->told = resumed;
@@ -175,6 +184,10 @@ static inline void take_page(struct listener *l, const struct ask *a, const stru
     if (cu->gap && l->known)
         forget_passed(l, cu->since, truth_place(&l->w->truth[l->channel], cu->start));
     listener_at(l, cu->start);
+    if (cu->gap && one_in(l->w, 4)) { /* some are closed by a gap, and come back with its end */
+        listener_leave(l);
+        return;
+    }
     for (uint32_t i = 0; i < cu->count; i++)
         listener_message(l, cu->msgs[i]);
     l->state = cu->complete ? LIVE : BEHIND;

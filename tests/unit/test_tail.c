@@ -199,8 +199,10 @@ static void test_an_order_goes_on_in_another_epoch(void **state)
         {since(EPOCH, 19), {GAP_EPOCH, 18, 19, 20, true}, EPOCH + 1},
         {since(EPOCH, 25), {GAP_EPOCH, 18, 19, 20, true}, EPOCH + 1},
         {since(EPOCH + 1, 21), {GAP_AHEAD, 20, 0, 0, true}, EPOCH + 1},
-        {since(EPOCH, 3), {GAP_EXPIRED, 15, 16, 20, true}, EPOCH},
-        {since(EPOCH + 2, 19), {GAP_EPOCH, 15, 16, 20, true}, EPOCH},
+        /* who was told of a gap stands in the newest epoch */
+        {since(EPOCH, 3), {GAP_EXPIRED, 15, 16, 20, true}, EPOCH + 1},
+        {since(EPOCH + 1, 15), {GAP_NONE, 15, 16, 20, true}, EPOCH + 1},
+        {since(EPOCH + 2, 19), {GAP_EPOCH, 15, 16, 20, true}, EPOCH + 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct catch_up cu = cases[i].from;
