@@ -56,6 +56,8 @@ static inline void stream_drop_first(struct stream *s, size_t n)
 {
     if (n > s->n)
         n = s->n;
+    if (!n)
+        return;
     memmove(s->entry, s->entry + n, (s->n - n) * sizeof *s->entry);
     s->n -= n;
 }
@@ -67,14 +69,14 @@ static inline void keys_drop(struct meta *m, size_t from, size_t n)
         free(m->key[i].digest);
         free(m->key[i].at);
     }
-    memmove(m->key + from, m->key + from + n, (m->n_keys - from - n) * sizeof *m->key);
+    if (n)
+        memmove(m->key + from, m->key + from + n, (m->n_keys - from - n) * sizeof *m->key);
     m->n_keys -= n;
 }
 
 static inline void meta_delete(struct meta *m)
 {
-    if (m->n_keys)
-        keys_drop(m, 0, m->n_keys);
+    keys_drop(m, 0, m->n_keys);
     free(m->key);
     *m = (struct meta){.exists = false};
 }
