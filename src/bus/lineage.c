@@ -36,7 +36,7 @@ bool lineage_is_loss(const struct lineage *l, struct position end)
     bool found = false;
     for (uint32_t i = 0; i < l->count; i++) {
         found = found || l->ended[i].epoch == end.epoch;
-        if (found && l->mark[i] == LINEAGE_LOST && l->ended[i].offset == end.offset)
+        if (found && l->mark[i] & LINEAGE_LOST && l->ended[i].offset == end.offset)
             return true; /* also of a later epoch that got no further */
     }
     return false;
@@ -45,24 +45,35 @@ bool lineage_is_loss(const struct lineage *l, struct position end)
 uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset)
 {
     for (uint32_t i = 0; i < l->count; i++)
-        if (l->mark[i] == LINEAGE_LOST && l->ended[i].offset >= offset)
+        if (l->mark[i] & LINEAGE_LOST && l->ended[i].offset >= offset)
             return l->ended[i].offset;
     return UINT64_MAX;
 }
 
-bool lineage_is_unaware(const struct lineage *l, uint32_t epoch, struct position *loss)
+static uint32_t index_of(const struct lineage *l, uint32_t epoch)
 {
-    *loss = (struct position){0};
-    for (uint32_t i = 0; i < l->count; i++) {
-        if (l->mark[i] == LINEAGE_LOST)
-            *loss = l->ended[i];
-        else if (l->mark[i] == LINEAGE_UNAWARE && l->ended[i].epoch == epoch)
-            return loss->epoch != 0;
-    }
-    return false;
+    uint32_t i = 0;
+    while (i < l->count && l->ended[i].epoch != epoch)
+        i++;
+    return i;
 }
 
-void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark)
+/* The marks do not say which of several losses was found when: an unbroken run of unaware epochs is
+ * taken back to the first loss that it can be about. So a loss may be told twice, but none never.
+ */
+bool lineage_is_unaware(const struct lineage *l, struct position p, struct position *loss)
+{
+    uint32_t i = index_of(l, p.epoch);
+    if (i == l->count || !(l->mark[i] & LINEAGE_UNAWARE))
+        return false;
+    *loss = p;
+    while (i > 0 && l->mark[i] & LINEAGE_UNAWARE)
+        if (l->mark[--i] & LINEAGE_LOST)
+            *loss = l->ended[i];
+    return p.offset >= loss->offset;
+}
+
+void lineage_add(struct lineage *l, struct position end, uint8_t mark)
 {
     if (l->count == LINEAGE_MAX) {
         memmove(l->ended, l->ended + 1, (LINEAGE_MAX - 1) * sizeof l->ended[0]);
@@ -70,7 +81,7 @@ void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark)
         l->count--;
     }
     l->ended[l->count] = end;
-    l->mark[l->count++] = (uint8_t)mark;
+    l->mark[l->count++] = mark;
 }
 
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now)
@@ -79,6 +90,21 @@ uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now
         if (offset <= l->ended[i].offset)
             return l->ended[i].epoch;
     return now;
+}
+
+/* "!", "?" or both at the end of an entry. */
+static uint8_t cut_marks(struct slice *part)
+{
+    uint8_t mark = 0;
+    if (part->len && part->ptr[part->len - 1] == '?') {
+        mark |= LINEAGE_UNAWARE;
+        part->len--;
+    }
+    if (part->len && part->ptr[part->len - 1] == '!') {
+        mark |= LINEAGE_LOST;
+        part->len--;
+    }
+    return mark;
 }
 
 enum err lineage_parse(struct slice text, struct lineage *out)
@@ -90,10 +116,7 @@ enum err lineage_parse(struct slice text, struct lineage *out)
         uint64_t e, last;
         if (part.len == 0)
             continue;
-        enum lineage_mark mark = part.ptr[part.len - 1] == '!'   ? LINEAGE_LOST
-                                 : part.ptr[part.len - 1] == '?' ? LINEAGE_UNAWARE
-                                                                 : LINEAGE_CLEAN;
-        part.len -= mark != LINEAGE_CLEAN;
+        uint8_t mark = cut_marks(&part);
         if (!slice_split(&part, ':', &epoch) || slice_to_u64(epoch, CURSOR_EPOCH_MAX, &e) ||
             slice_to_u64(part, UINT64_MAX, &last) ||
             (l.count && last < l.ended[l.count - 1].offset))

@@ -19,16 +19,14 @@
 #define LINEAGE_MAX 32
 #define LINEAGE_STRAYS_MAX 8
 
-enum lineage_mark {
-    LINEAGE_CLEAN,
-    LINEAGE_LOST,    /* "!": it had messages after that, and they are gone */
-    LINEAGE_UNAWARE, /* "?": who stands in it may not know of the loss before it */
-};
+/* Marks of an ended epoch; it may have both ("!?"). */
+#define LINEAGE_LOST 1u    /* "!": it had messages after that, and they are gone */
+#define LINEAGE_UNAWARE 2u /* "?": who stands in it may not know of the loss before it */
 
 struct lineage {
     uint32_t count;
     struct position ended[LINEAGE_MAX]; /* oldest first: an epoch and its last offset */
-    uint8_t mark[LINEAGE_MAX];          /* enum lineage_mark */
+    uint8_t mark[LINEAGE_MAX];
     /* Epochs that the order does not know any more, and how far they were the same: what a server
      * began and then lost altogether. Known only to who had heard of them. */
     uint32_t n_strays;
@@ -44,11 +42,12 @@ bool lineage_is_loss(const struct lineage *l, struct position end);
  */
 uint64_t lineage_next_loss(const struct lineage *l, uint64_t offset);
 /* The newest ended epoch; the oldest is forgotten when there are too many. */
-void lineage_add(struct lineage *l, struct position end, enum lineage_mark mark);
+void lineage_add(struct lineage *l, struct position end, uint8_t mark);
 /* The oldest is forgotten when there are too many. */
 void lineage_add_stray(struct lineage *l, struct position common);
-/* Is that epoch one whose readers may have passed a loss? Then where that is. */
-bool lineage_is_unaware(const struct lineage *l, uint32_t epoch, struct position *loss);
+/* Is that a position whose reader may have passed losses that nobody told it of? Then the first of
+ * them, or p itself when that is forgotten. */
+bool lineage_is_unaware(const struct lineage *l, struct position p, struct position *loss);
 /* The epoch that the message of this offset was ordered in, when the present one is `now`. */
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now);
 /* "EPOCH:LAST EPOCH:LAST! …", oldest first, none before the one it follows, with marks.

@@ -132,7 +132,7 @@ static void order_until(const struct range *g, struct position at, struct tail *
     for (uint32_t i = 0; line && i < line->count && line->ended[i].epoch != at.epoch &&
                          line->ended[i].offset <= at.offset;
          i++)
-        lineage_add(&past, line->ended[i], (enum lineage_mark)line->mark[i]);
+        lineage_add(&past, line->ended[i], line->mark[i]);
     for (uint32_t i = 0; line && i < line->n_strays; i++)
         lineage_add_stray(&past, line->stray[i]);
     tail_reset(t, at, &past);

@@ -61,12 +61,14 @@
     "    epoch, line = end_epoch(meta, stream, line, epoch, offset, '!', fresh, server)\n"  \
     "    return epoch, line, true\n"                                                        \
     "  end\n"                                                                               \
-    "  local last = string.match(' ' .. line, ' ' .. known .. ':(%d+) ')\n"                 \
-    "  if not last or tonumber(at) <= tonumber(last) then return epoch, line, false end\n"  \
+    "  local last, lost = string.match(' ' .. line, ' ' .. known .. ':(%d+)(!?)')\n"        \
+    "  if not last or lost == '!' or tonumber(at) <= tonumber(last) then\n"                 \
+    "    return epoch, line, false\n"                                                       \
+    "  end\n"                                                                               \
     "  local past, since = string.match(' ' .. line, "                                      \
-    "'^(.* ' .. known .. ':' .. last .. ') (.*)$')\n"                                       \
-    "  since = string.gsub(since, '(%d+:%d+) ', '%1? ')\n"                                  \
-    "  line = string.sub(past, 2) .. '! ' .. since\n"                                       \
+    "'^(.* ' .. known .. ':' .. last .. ')(.*)$')\n"                                        \
+    "  since = string.gsub(since, '(%d+:%d+!?) ', '%1? ')\n"                                \
+    "  line = string.sub(past, 2) .. '!' .. since\n"                                        \
     "  epoch, line = end_epoch(meta, stream, line, epoch, offset, '?', fresh, server)\n"    \
     "  return epoch, line, true\n"                                                          \
     "end\n"

@@ -98,7 +98,7 @@ void tail_new_epoch(struct tail *s, uint32_t epoch)
     if (s->line && s->line->count == LINEAGE_MAX)
         tail_drop_to(s, s->line->ended[0].offset);
     if (s->line) /* else the old epoch is forgotten: a gap too many is said, none too few */
-        lineage_add(s->line, s->head, LINEAGE_CLEAN);
+        lineage_add(s->line, s->head, 0);
     s->head.epoch = epoch;
 }
 
@@ -131,22 +131,21 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
 /* A position of an epoch that had begun when a loss before it was found. */
 static bool is_unaware(const struct tail *s, struct position p, struct position *loss)
 {
-    struct position at;
-    loss = loss ? loss : &at;
-    return s->line && lineage_is_unaware(s->line, p.epoch, loss) && p.offset >= loss->offset;
+    return s->line && lineage_is_unaware(s->line, p, loss);
 }
 
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
 {
     uint64_t last = s->head.offset;
+    struct position loss;
     *common = p;
     if (p.epoch != s->head.epoch && !(s->line && lineage_find(s->line, p.epoch, &last))) {
         *common = (struct position){0};
         return GAP_EPOCH;
     }
     if (p.offset <= last)
-        return s->line && (lineage_is_loss(s->line, p) || is_unaware(s, p, NULL)) ? GAP_EPOCH
-                                                                                  : GAP_NONE;
+        return s->line && (lineage_is_loss(s->line, p) || is_unaware(s, p, &loss)) ? GAP_EPOCH
+                                                                                   : GAP_NONE;
     common->offset = last;
     return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
 }

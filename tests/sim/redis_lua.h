@@ -59,13 +59,13 @@ static inline size_t lua_old(const struct world *w, int channel, const struct st
 }
 
 static inline void lua_end_epoch(struct world *w, int channel, struct shelf *s,
-                                 const struct command *c, char mark)
+                                 const struct command *c, bool lost, bool unaware)
 {
     struct meta *m = &s->meta;
     const struct slice server = argv_at(c, 1);
     const uint64_t fresh = argv_u64(w, c, 2);
     int parent = truth_branch(&w->truth[channel], m->epoch);
-    m->line[m->n_line++] = (struct ended){m->epoch, m->offset, mark};
+    m->line[m->n_line++] = (struct ended){m->epoch, m->offset, lost, unaware};
     if (m->n_line > 32) {
         size_t n = 0;
         while (n < s->stream.n && s->stream.entry[n].offset <= m->line[0].last)
@@ -90,19 +90,18 @@ static inline bool lua_witness(struct world *w, int channel, struct shelf *s,
     if (known == m->epoch) {
         if (at <= m->offset)
             return false;
-        lua_end_epoch(w, channel, s, c, '!');
+        lua_end_epoch(w, channel, s, c, true, false);
         return true;
     }
     for (int i = 0; i < m->n_line; i++) {
-        if (m->line[i].epoch != known || m->line[i].mark)
+        if (m->line[i].epoch != known)
             continue;
-        if (at <= m->line[i].last)
+        if (m->line[i].lost || at <= m->line[i].last)
             return false;
-        m->line[i].mark = '!';
+        m->line[i].lost = true;
         while (++i < m->n_line)
-            if (!m->line[i].mark)
-                m->line[i].mark = '?';
-        lua_end_epoch(w, channel, s, c, '?');
+            m->line[i].unaware = true;
+        lua_end_epoch(w, channel, s, c, false, true);
         return true;
     }
     return false;
@@ -170,7 +169,7 @@ static inline void lua_order(struct world *w, int life, int channel, const struc
         client_publish(w, life, argv_at(c, 7), SLICE("lost"));
     *before = m->epoch;
     if (!slice_eq(slice_str(m->server), argv_at(c, 1)) && m->epoch != fresh)
-        lua_end_epoch(w, channel, s, c, 0);
+        lua_end_epoch(w, channel, s, c, false, false);
 }
 
 static inline void stream_add(struct stream *s, struct place at, uint64_t keep)
@@ -316,8 +315,8 @@ static inline void reply_line(const struct meta *m, struct buf *out)
     struct buf line;
     buf_init(&line, 4096);
     for (int i = 0; i < m->n_line; i++)
-        buf_printf(&line, m->line[i].mark ? "%u:%" PRIu64 "%c " : "%u:%" PRIu64 " ",
-                   m->line[i].epoch, m->line[i].last, m->line[i].mark);
+        buf_printf(&line, "%u:%" PRIu64 "%s%s ", m->line[i].epoch, m->line[i].last,
+                   m->line[i].lost ? "!" : "", m->line[i].unaware ? "?" : "");
     reply_bulk(out, buf_slice(&line));
     buf_release(&line);
 }

@@ -63,7 +63,7 @@ struct stream {
 struct ended {
     uint32_t epoch;
     uint64_t last;
-    char mark; /* '!', '?' or 0, as lineage.h has them */
+    bool lost, unaware; /* "!", "?", as lineage.h has them */
 };
 
 struct key {

@@ -235,7 +235,7 @@ static void judge_passed(struct world *w, const struct listener *l)
     const struct meta *m = &w->life[w->master].shelf[l->channel].meta;
     for (unsigned i = 0; i < l->n_passed; i++)
         for (int k = 0; k < m->n_line; k++)
-            if (m->line[k].mark == '!' && m->line[k].epoch == l->passed[i].epoch &&
+            if (m->line[k].lost && m->line[k].epoch == l->passed[i].epoch &&
                 m->line[k].last == l->passed[i].offset)
                 world_fail(w, "listener %u of %s was never told of the loss after %u,%" PRIu64,
                            l->number, channel_name[l->channel], l->passed[i].epoch,
@@ -248,7 +248,7 @@ static void judge_told(struct world *w, int channel, struct position pos)
 {
     const struct meta *m = &w->life[w->master].shelf[channel].meta;
     for (int k = 0; k < m->n_line; k++)
-        if (m->line[k].epoch == pos.epoch && m->line[k].last < pos.offset && !m->line[k].mark)
+        if (m->line[k].epoch == pos.epoch && m->line[k].last < pos.offset && !m->line[k].lost)
             world_fail(w, "nobody is told that %u,%" PRIu64 " of %s is lost", pos.epoch, pos.offset,
                        channel_name[channel]);
 }
