@@ -277,10 +277,10 @@ static struct position common_past(const struct rchannel *c, const struct range 
 /* False when another read was begun. */
 static bool repair(struct rchannel *c, const struct read *rd, const struct range *g)
 {
-    struct position common;
+    struct position common, seen;
     enum gap_reason gap = tail_judge(&g->order, c->tail.head, &common);
-    if (rd->seen.epoch && has(&g->order, rd->seen))
-        gap = GAP_NONE; /* the page before was of this order, and all was said */
+    if (rd->seen.epoch && !tail_judge(&g->order, rd->seen, &seen))
+        gap = GAP_NONE; /* nothing was found since the page before, with which all was said */
     if (gap && !common.epoch)
         common = common_past(c, g);
     if (gap && common.offset < rd->stand && common.offset < g->order.head.offset) {

@@ -101,7 +101,7 @@ static inline struct standing standing_of(const struct window *v, const struct r
     struct standing s = {.known = false};
     unsigned younger = 0;
     int b = truth_branch(t, p.epoch);
-    s.common = truth_common(t, truth_place(t, p), r->head);
+    s.common = truth_common(t, truth_place_up_to(t, p), r->head);
     s.known = b >= 0 && truth_end(t, b, r->head, &s.end, &younger);
     if (!s.known)
         return s;
@@ -181,18 +181,18 @@ static inline const char *judge_gap(const struct window *v, enum gap_reason why,
                                                               : "a gap over what could be had";
 }
 
-/* A loss that came to light when the listener was past it: the gap begins there. */
+/* A loss that came to light when the listener, at pos, was past it: the gap begins there. */
 static inline const char *judge_late_gap(const struct window *v, struct position since,
-                                         struct place at)
+                                         struct position pos)
 {
     const struct truth *t = truth_of(v);
     int b = truth_branch(t, since.epoch);
+    /* Of its own epoch, though it may have nothing yet: those before may have got no further. */
+    const struct place at = {truth_branch(t, pos.epoch), pos.offset};
     uint64_t end;
     unsigned younger;
     if (b < 0 || !truth_end(t, b, at, &end, &younger) || end != since.offset)
         return "a late gap where no epoch ended";
-    if (!younger) /* it is where the loss is, in another epoch's name */
-        return NULL;
     return truth_is_loss(t, b, at) ? NULL : "a late gap where nothing was lost";
 }
 
@@ -232,18 +232,13 @@ static inline const char *judge_start(const struct window *v, const struct catch
         if (cu->gap == GAP_EXPIRED &&
             (cu->lost_to.epoch != cu->start.epoch || cu->lost_to.offset != cu->start.offset))
             return "what is lost does not end where the answer starts";
-        const struct truth *t = truth_of(v);
-        struct place asked = truth_place(t, since);
         const char *wrong = NULL;
-        int b = truth_branch(t, since.epoch);
-        if (asked.branch < 0 && b >= 0) /* ahead of all that there ever was */
-            asked = (struct place){b, t->branch[b].base + t->branch[b].n};
         if (since.epoch != cu->since.epoch || since.offset != cu->since.offset)
-            wrong = cu->gap == GAP_EPOCH ? judge_late_gap(v, cu->since, asked)
+            wrong = cu->gap == GAP_EPOCH ? judge_late_gap(v, cu->since, since)
                                          : "an answer to another position";
         if (wrong || cu->gap)
             return wrong ? wrong : judge_gap(v, cu->gap, since, cu->start);
-        return place_is(truth_place(t, since), start)
+        return place_is(truth_place(truth_of(v), since), start)
                    ? NULL
                    : "an answer that begins elsewhere than asked, without a gap";
     }

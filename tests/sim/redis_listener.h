@@ -359,7 +359,7 @@ static inline void hear_gap(struct listener *l, const struct bus_event *ev)
                        .from = n ? n->tick : t->branch[l->at.branch].tick};
     struct place since = truth_place(t, ev->since), resumed = truth_place(t, ev->resumed);
     if (!place_is(since, l->at)) {
-        const char *wrong = judge_late_gap(&v, ev->since, l->at);
+        const char *wrong = judge_late_gap(&v, ev->since, l->pos);
         if (ev->gap != GAP_EPOCH || wrong)
             wrong = "a gap that does not begin where the listener is";
         say_wrong(w, l, wrong);

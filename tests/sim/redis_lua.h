@@ -310,7 +310,7 @@ static inline void reply_range(struct world *w, int channel, const struct stream
         reply_entry(w, channel, &s->entry[back ? to - 1 - (i - from) : i], out);
 }
 
-static inline void reply_line(const struct meta *m, struct buf *out)
+static inline void reply_line(const struct world *w, const struct meta *m, struct buf *out)
 {
     struct buf line;
     buf_init(&line, 4096);
@@ -318,6 +318,7 @@ static inline void reply_line(const struct meta *m, struct buf *out)
         buf_printf(&line, "%u:%" PRIu64 "%s%s ", m->line[i].epoch, m->line[i].last,
                    m->line[i].lost ? "!" : "", m->line[i].unaware ? "?" : "");
     reply_bulk(out, buf_slice(&line));
+    trace(w, "after %.*s", (int)line.len, line.len ? line.data : "");
     buf_release(&line);
 }
 
@@ -346,7 +347,7 @@ static inline void server_read(struct world *w, int life, const struct command *
     buf_append_str(out, "*5\r\n");
     reply_text_u64(out, m->epoch);
     reply_text_u64(out, m->offset);
-    reply_line(m, out);
+    reply_line(w, m, out);
     reply_text_u64(out, server_now(w));
     reply_range(w, channel, &s->stream, c, out);
     trace(w, "L%d %s read %.*s %.*s: at %u %" PRIu64 ", %zu kept%s", life, channel_name[channel],

@@ -72,6 +72,15 @@ static inline struct place truth_place(const struct truth *t, struct position po
     return truth_down(t, b, pos.offset);
 }
 
+/* The same; what is ahead of all that there ever was in its epoch is where that ended. */
+static inline struct place truth_place_up_to(const struct truth *t, struct position pos)
+{
+    int b = truth_branch(t, pos.epoch);
+    if (b >= 0 && pos.offset > t->branch[b].base + t->branch[b].n)
+        pos.offset = t->branch[b].base + t->branch[b].n;
+    return truth_place(t, pos);
+}
+
 /* The branch that this one grew out of in the end: an order that began anew. */
 static inline int truth_root(const struct truth *t, int b)
 {

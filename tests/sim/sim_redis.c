@@ -510,7 +510,7 @@ static void test_the_judge_accepts_what_is_so(void **state)
     expect_gap(h, GAP_EPOCH, at(9, 4), at(9, 4), "fine"); /* found when it was past it */
     expect_gap(h, GAP_EXPIRED, at(7, 1), at(7, 2), "fine");
     expect_gap(h, GAP_AHEAD, at(9, 9), at(9, 6), "fine");
-    assert_null(judge_late_gap(&h->v, at(7, 3), truth_place(truth_of(&h->v), at(9, 5))));
+    assert_null(judge_late_gap(&h->v, at(7, 3), at(9, 5)));
     expect_page(h, (struct catch_up){.from = FROM_NOW, .start = at(9, 6), .complete = true}, 6,
                 "fine");
     expect_page(h, (struct catch_up){.from = FROM_POSITION, .since = at(7, 3), .start = at(7, 3)},
@@ -558,8 +558,8 @@ static void test_the_judge_sees_gaps_that_lie(void **state)
     expect_gap(h, GAP_EXPIRED, at(7, 2), at(9, 4), "a gap over what could be had");
     expect_gap(h, GAP_EXPIRED, at(9, 4), at(9, 4), "an expired gap that leads nowhere");
     expect_gap(h, GAP_EPOCH, at(7, 5), at(8, 1), "a gap that ends nowhere");
-    const struct place past = truth_place(truth_of(&h->v), at(9, 5));
-    assert_string_equal(judge_late_gap(&h->v, at(9, 4), past), "a late gap where no epoch ended");
+    assert_string_equal(judge_late_gap(&h->v, at(9, 4), at(9, 5)),
+                        "a late gap where no epoch ended");
     hand_free(h);
 }
 
