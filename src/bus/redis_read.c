@@ -305,6 +305,8 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
         say_gap(c, g, GAP_EXPIRED, g->order.head.offset, SAME_ORDER);
     else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
         say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
+    if (c->tail.head.offset == g->order.head.offset)
+        tail_adopt(&c->tail, &g->order);
     return true;
 }
 

@@ -112,6 +112,33 @@ void tail_reset(struct tail *s, struct position head, const struct lineage *line
         *s->line = *line;
 }
 
+static bool is_known(const struct tail *s, uint32_t epoch)
+{
+    uint64_t last;
+    return epoch == s->head.epoch || (s->line && lineage_find(s->line, epoch, &last));
+}
+
+void tail_adopt(struct tail *s, const struct tail *order)
+{
+    BUG_ON(s->head.offset != order->head.offset);
+    struct lineage strays = {.n_strays = 0};
+    if (s->line)
+        strays = *s->line;
+    if (!s->line && order->line)
+        s->line = malloc(sizeof *s->line);
+    if (!s->line && order->line)
+        return; /* no memory: it is told again rather than not */
+    s->head.epoch = order->head.epoch;
+    if (s->line) {
+        *s->line = order->line ? *order->line : (struct lineage){.count = 0};
+        s->line->n_strays = strays.n_strays;
+        memcpy(s->line->stray, strays.stray, sizeof strays.stray);
+    }
+    while (s->count && !is_known(s, entry_at(s, 0)->msg->pos.epoch))
+        drop_oldest(s); /* who gets it could not go on from there */
+    free_ring_if_empty(s);
+}
+
 struct position tail_position(const struct tail *s, uint64_t offset)
 {
     uint32_t epoch = s->head.epoch;
