@@ -95,8 +95,8 @@ void range_read(struct range_call *call, struct slice channel)
         call->count = call->rb->reply_messages;
     if (call->count == 0)
         call->from = RANGE_NOTHING;
-    struct script_call *sc =
-        script_call_new(call->rb, &script_read, 12, 3 * REDIS_KEY_MAX + 192, on_reply, call);
+    struct script_call *sc = script_call_new(call->rb, &script_read, 11,
+                                             3 * REDIS_KEY_MAX + 192 + KNOWN_BYTES, on_reply, call);
     script_call_key(sc, channel, ":m", SLICE_NONE);
     if (call->options->history_messages && call->options->history_ms)
         script_call_key(sc, channel, ":s", SLICE_NONE);
@@ -117,8 +117,7 @@ void range_read(struct range_call *call, struct slice channel)
     script_call_u64(sc, call->count);
     script_call_constant(sc, redis_arg_publish);
     script_call_pubsub(sc, channel);
-    script_call_u64(sc, call->known.epoch);
-    script_call_u64(sc, call->known.offset);
+    script_call_known(sc, &call->known);
     if (call->from != RANGE_NOTHING)
         metrics_inc(M_REDIS_RANGE_READS);
     script_call_submit(sc);

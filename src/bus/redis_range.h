@@ -27,8 +27,8 @@ struct range_call {
     const struct ns_options *options;
     enum range_from from;
     uint64_t offset;
-    uint32_t count;        /* cut to what a reply may hold */
-    struct position known; /* that was given out here; epoch 0 = none */
+    uint32_t count;     /* cut to what a reply may hold */
+    struct known known; /* that was given out here */
     /* g is valid during the call only, NULL unless e is ERR_OK */
     void (*done)(struct range_call *call, enum err e, struct range *g);
     uint32_t name_len;

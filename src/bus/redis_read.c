@@ -115,13 +115,14 @@ static void begin_from(struct rchannel *c, enum read_kind kind, uint64_t stand, 
     rd->stand = stand;
     rd->number = ++rb->reads;
     rd->generation = c->generation;
-    rd->call = (struct range_call){.rb = rb,
-                                   .options = c->options,
-                                   .from = from[kind],
-                                   .offset = offset,
-                                   .count = count,
-                                   .known = c->known ? c->tail.head : (struct position){0},
-                                   .done = on_range};
+    rd->call = (struct range_call){
+        .rb = rb,
+        .options = c->options,
+        .from = from[kind],
+        .offset = offset,
+        .count = count,
+        .known = known_of(c->known ? c->tail.head : (struct position){0}, c->tail.line),
+        .done = on_range};
     BUG_ON(c->reading);
     c->reading = rd;
     range_read(&rd->call, rchannel_name(c));

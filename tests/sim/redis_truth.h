@@ -176,13 +176,31 @@ static inline struct place truth_add(struct truth *t, int b, struct slice text, 
     return (struct place){b, br->base + br->n};
 }
 
-/* Was something ordered in this epoch that is not on the way to head? Then its end there is where
- * it was lost. */
-static inline bool truth_is_loss(const struct truth *t, int b, struct place head)
+/* Where the way to branch b leaves the way to head: the branch that it leaves, and how far that was
+ * gone by then. -1: they have nothing in common. */
+static inline int truth_fork(const struct truth *t, int b, struct place head, uint64_t *at)
 {
     uint64_t end;
     unsigned younger;
-    return truth_end(t, b, head, &end, &younger) && t->branch[b].base + t->branch[b].n > end;
+    *at = b >= 0 ? t->branch[b].base + t->branch[b].n : 0;
+    for (; b >= 0 && !truth_end(t, b, head, &end, &younger); b = t->branch[b].parent)
+        *at = t->branch[b].base;
+    return b;
+}
+
+/* Was something ordered in this epoch, or in others that followed it, that is not on the way to
+ * head? Then its end there is where it was lost. */
+static inline bool truth_is_loss(const struct truth *t, int b, struct place head)
+{
+    uint64_t end, at;
+    unsigned younger;
+    if (!truth_end(t, b, head, &end, &younger))
+        return false;
+    for (int i = 0; i < t->n; i++)
+        if (t->branch[i].n && truth_fork(t, i, head, &at) == b && at >= end &&
+            t->branch[i].base + t->branch[i].n > end)
+            return true;
+    return false;
 }
 
 static inline void truth_release(struct truth *t)

@@ -243,14 +243,27 @@ static void judge_passed(struct world *w, const struct listener *l)
 }
 
 /* A process knows what it has acknowledged and what it has delivered: if that was lost, it has told
- * the server, who tells everyone. */
+ * the server, who tells everyone. It knows the last epochs of its order; where the server's went on
+ * in the same epoch as its own there is no end that could be marked. */
 static void judge_told(struct world *w, int channel, struct position pos)
 {
-    const struct meta *m = &w->life[w->master].shelf[channel].meta;
-    for (int k = 0; k < m->n_line; k++)
-        if (m->line[k].epoch == pos.epoch && m->line[k].last < pos.offset && !m->line[k].lost)
-            world_fail(w, "nobody is told that %u,%" PRIu64 " of %s is lost", pos.epoch, pos.offset,
-                       channel_name[channel]);
+    const struct truth *t = &w->truth[channel];
+    const struct shelf *s = &w->life[w->master].shelf[channel];
+    const struct place head = shelf_head(t, s);
+    uint64_t at, end = 0;
+    unsigned younger, lost = 0;
+    int b = truth_branch(t, pos.epoch), fork = truth_fork(t, b, head, &at);
+    for (int i = b; i != fork && i >= 0; i = t->branch[i].parent)
+        lost++;
+    if (fork < 0 || lost >= KNOWN_MAX || !truth_end(t, fork, head, &end, &younger) || at < end ||
+        truth_is_on(t, truth_place(t, pos), head))
+        return;
+    for (int k = 0; k < s->meta.n_line; k++)
+        if (s->meta.line[k].last == end && s->meta.line[k].lost)
+            return;
+    if (younger <= KNOWN_EPOCHS)
+        world_fail(w, "nobody is told that %u,%" PRIu64 " of %s is lost", pos.epoch, pos.offset,
+                   channel_name[channel]);
 }
 
 /* Without a new message nobody sees that a server has begun anew (flush, eviction). */
