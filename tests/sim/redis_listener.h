@@ -273,7 +273,6 @@ static inline void listener_join(struct listener *l)
         return;
     l->port = chance(w, w->slot[l->slot].n_ports);
     l->client = ++w->next_client;
-    l->n_passed = 0;
     struct ask *a = ask_new(w, l->slot, l->channel);
     struct bus_join *op = bus_join_new(on_joined, a);
     a->l = l;
@@ -282,9 +281,10 @@ static inline void listener_join(struct listener *l)
     op->member = (struct bus_member){.client = l->client, .transport = "ws"};
     op->cu = wish(l);
     a->since = op->cu.since;
-    if (op->cu.from != FROM_POSITION || op->cu.since.epoch != l->pos.epoch ||
-        op->cu.since.offset != l->pos.offset)
+    if (op->cu.from != FROM_POSITION || !same_position(op->cu.since, l->pos)) {
         l->is_told = false; /* it begins anew */
+        l->n_passed = 0;
+    }
     w->seen->joined++;
     w->seen->resumed += op->cu.from == FROM_POSITION;
     trace(w, "listener %u joins %s at bus %u: %s %u,%" PRIu64 " last %u", l->number,
