@@ -13,6 +13,11 @@ bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last)
             return true;
         }
     }
+    return lineage_is_stray(l, epoch, last);
+}
+
+bool lineage_is_stray(const struct lineage *l, uint32_t epoch, uint64_t *last)
+{
     for (uint32_t i = l->n_strays; i-- > 0;) {
         if (l->stray[i].epoch == epoch) {
             *last = l->stray[i].offset;

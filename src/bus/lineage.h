@@ -36,6 +36,8 @@ struct lineage {
 /* An epoch that was ended, or is a stray: its last offset in this order. False when it is not known
  * (any more). */
 bool lineage_find(const struct lineage *l, uint32_t epoch, uint64_t *last);
+/* Only a stray. */
+bool lineage_is_stray(const struct lineage *l, uint32_t epoch, uint64_t *last);
 /* Is this the end of an epoch that had more? */
 bool lineage_is_loss(const struct lineage *l, struct position end);
 /* The lowest offset from `offset` on after which something is lost; UINT64_MAX when there is none.

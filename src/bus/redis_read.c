@@ -210,11 +210,9 @@ static void keep_strays(struct rchannel *c, const struct tail *old, uint64_t sha
         keep_stray(line, old->head, shared);
 }
 
-static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
-                    uint64_t resumed, uint64_t shared)
+static void say_gap_since(struct rchannel *c, const struct range *g, enum gap_reason why,
+                          struct position since, uint64_t resumed, uint64_t shared)
 {
-    const struct position since =
-        why == GAP_EPOCH ? tail_loss_before(&g->order, c->tail.head) : c->tail.head;
     struct tail old = c->tail;
     tail_init(&c->tail, old.head);
     range_order_at(g, resumed, &c->tail);
@@ -229,14 +227,37 @@ static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason w
     bus_gap(c->rb->be.bus, rchannel_name(c), why, since, told);
 }
 
+static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
+                    uint64_t resumed)
+{
+    say_gap_since(c, g, why, c->tail.head, resumed, SAME_ORDER);
+}
+
+/* Where the listeners are, or the first loss before that, or before what they share with the order,
+ * that they may not know of. */
+static struct position parted_since(const struct rchannel *c, const struct range *g,
+                                    enum gap_reason why, struct position common)
+{
+    const struct position head = c->tail.head;
+    struct position since = why == GAP_EPOCH ? tail_loss_before(&g->order, head) : head;
+    if (why == GAP_EPOCH && common.epoch && since.epoch == head.epoch &&
+        since.offset == head.offset) {
+        struct position loss = tail_loss_before(&g->order, common);
+        if (loss.epoch != common.epoch || loss.offset != common.offset)
+            return loss;
+    }
+    return since;
+}
+
 /* The orders have parted: goes on from the newest message that they share, or from the oldest one
  * that there is. */
 static void part(struct rchannel *c, const struct range *g, enum gap_reason why,
                  struct position common)
 {
     uint64_t first = g->n ? g->msg[0]->pos.offset - 1 : g->order.head.offset;
-    say_gap(c, g, why, common.epoch && common.offset > first ? common.offset : first,
-            common.epoch ? common.offset : 0);
+    say_gap_since(c, g, why, parted_since(c, g, why, common),
+                  common.epoch && common.offset > first ? common.offset : first,
+                  common.epoch ? common.offset : 0);
 }
 
 static void give_on(struct rchannel *c, const struct range *g)
@@ -246,9 +267,9 @@ static void give_on(struct rchannel *c, const struct range *g)
         if (m->pos.offset <= c->tail.head.offset)
             continue;
         if (m->pos.offset != c->tail.head.offset + 1)
-            say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1, SAME_ORDER);
+            say_gap(c, g, GAP_EXPIRED, m->pos.offset - 1);
         else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
-            say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
+            say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
         rchannel_accept(c, m);
     }
 }
@@ -303,9 +324,9 @@ static bool repair(struct rchannel *c, const struct read *rd, const struct range
         return false;
     }
     if (c->tail.head.offset < g->order.head.offset)
-        say_gap(c, g, GAP_EXPIRED, g->order.head.offset, SAME_ORDER);
+        say_gap(c, g, GAP_EXPIRED, g->order.head.offset);
     else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
-        say_gap(c, g, GAP_EPOCH, c->tail.head.offset, SAME_ORDER);
+        say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
     if (c->tail.head.offset == g->order.head.offset)
         tail_adopt(&c->tail, &g->order);
     return true;

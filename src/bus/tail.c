@@ -155,10 +155,13 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
     return (struct position){.epoch = epoch, .offset = offset};
 }
 
-/* A position of an epoch that had begun when a loss before it was found. */
-static bool is_unaware(const struct tail *s, struct position p, struct position *loss)
+/* What a position of an epoch that is gone is in this order. */
+static struct position in_order(const struct tail *s, struct position p)
 {
-    return s->line && lineage_is_unaware(s->line, p, loss);
+    uint64_t last;
+    if (!s->line || !lineage_is_stray(s->line, p.epoch, &last))
+        return p;
+    return tail_position(s, p.offset < last ? p.offset : last);
 }
 
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
@@ -170,17 +173,21 @@ enum gap_reason tail_judge(const struct tail *s, struct position p, struct posit
         *common = (struct position){0};
         return GAP_EPOCH;
     }
-    if (p.offset <= last)
-        return s->line && (lineage_is_loss(s->line, p) || is_unaware(s, p, &loss)) ? GAP_EPOCH
-                                                                                   : GAP_NONE;
-    common->offset = last;
-    return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
+    if (p.offset > last) {
+        common->offset = last;
+        return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
+    }
+    if (!s->line)
+        return GAP_NONE;
+    p = in_order(s, p);
+    return lineage_is_loss(s->line, p) || lineage_is_unaware(s->line, p, &loss) ? GAP_EPOCH
+                                                                                : GAP_NONE;
 }
 
 struct position tail_loss_before(const struct tail *s, struct position p)
 {
     struct position loss;
-    return is_unaware(s, p, &loss) ? loss : p;
+    return s->line && lineage_is_unaware(s->line, in_order(s, p), &loss) ? loss : p;
 }
 
 void tail_expire(struct tail *s, uint64_t up_to_ms)

@@ -91,6 +91,24 @@ static inline void note_passed(struct listener *l, struct position next)
     }
 }
 
+static inline bool same_position(struct position a, struct position b)
+{
+    return a.epoch == b.epoch && a.offset == b.offset;
+}
+
+/* Who comes with a position of an epoch that is gone may be at a process that never heard of it,
+ * and is told only that: everything before it is in doubt. */
+static inline bool is_of_another_order(const struct listener *l, struct position since,
+                                       struct position resumed)
+{
+    const struct truth *t = &l->w->truth[l->channel];
+    const struct place to = {truth_branch(t, resumed.epoch), resumed.offset};
+    uint64_t end;
+    unsigned younger;
+    return same_position(since, l->pos) &&
+           !truth_end(t, truth_branch(t, since.epoch), to, &end, &younger);
+}
+
 /* A gap covers what it passed on a way that the order has left, and what it passed after `since`.
  */
 static inline void forget_passed(struct listener *l, struct position since, struct place resumed)
@@ -100,11 +118,6 @@ static inline void forget_passed(struct listener *l, struct position since, stru
         if (l->passed[i].offset >= since.offset ||
             !truth_is_on(t, truth_down(t, l->at.branch, l->passed[i].offset + 1), resumed))
             l->passed[i--] = l->passed[--l->n_passed];
-}
-
-static inline bool same_position(struct position a, struct position b)
-{
-    return a.epoch == b.epoch && a.offset == b.offset;
 }
 
 /* Who stops between a loss and where it was found is told again, but not with the same words. */
@@ -181,6 +194,8 @@ static inline void take_page(struct listener *l, const struct ask *a, const stru
         return;
     l->w->seen->gap[cu->gap]++;
     say_wrong(l->w, l, note_told(l, cu->gap, cu->since, cu->start));
+    if (cu->gap == GAP_EPOCH && l->known && is_of_another_order(l, cu->since, cu->start))
+        l->n_passed = 0;
     if (cu->gap && l->known)
         forget_passed(l, cu->since, truth_place(&l->w->truth[l->channel], cu->start));
     listener_at(l, cu->start);
