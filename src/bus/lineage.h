@@ -52,7 +52,7 @@ void lineage_add_stray(struct lineage *l, struct position common);
 bool lineage_is_unaware(const struct lineage *l, struct position p, struct position *loss);
 /* The epoch that the message of this offset was ordered in, when the present one is `now`. */
 uint32_t lineage_epoch_at(const struct lineage *l, uint64_t offset, uint32_t now);
-/* "EPOCH:LAST EPOCH:LAST! …", oldest first, none before the one it follows, with marks.
+/* "EPOCH:LAST EPOCH:LAST! EPOCH:LAST!? …", oldest first, none before the one it follows.
  * ERR_SYNTAX. */
 enum err lineage_parse(struct slice text, struct lineage *out) MUST_CHECK;
 

@@ -233,20 +233,14 @@ static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason w
     say_gap_since(c, g, why, c->tail.head, resumed, SAME_ORDER);
 }
 
-/* Where the listeners are, or the first loss before that, or before what they share with the order,
- * that they may not know of. */
+/* Where the listeners are, or the first loss before what they share with the order that they may
+ * not know of. */
 static struct position parted_since(const struct rchannel *c, const struct range *g,
-                                    enum gap_reason why, struct position common)
+                                    struct position common)
 {
-    const struct position head = c->tail.head;
-    struct position since = why == GAP_EPOCH ? tail_loss_before(&g->order, head) : head;
-    if (why == GAP_EPOCH && common.epoch && since.epoch == head.epoch &&
-        since.offset == head.offset) {
-        struct position loss = tail_loss_before(&g->order, common);
-        if (loss.epoch != common.epoch || loss.offset != common.offset)
-            return loss;
-    }
-    return since;
+    const struct position loss = tail_loss_before(&g->order, common);
+    bool none = loss.epoch == common.epoch && loss.offset == common.offset;
+    return none ? c->tail.head : loss;
 }
 
 /* The orders have parted: goes on from the newest message that they share, or from the oldest one
@@ -255,7 +249,7 @@ static void part(struct rchannel *c, const struct range *g, enum gap_reason why,
                  struct position common)
 {
     uint64_t first = g->n ? g->msg[0]->pos.offset - 1 : g->order.head.offset;
-    say_gap_since(c, g, why, parted_since(c, g, why, common),
+    say_gap_since(c, g, why, parted_since(c, g, common),
                   common.epoch && common.offset > first ? common.offset : first,
                   common.epoch ? common.offset : 0);
 }

@@ -35,10 +35,10 @@
     "local now = clock[1] * 1000 + math.floor(clock[2] / 1000)\n"
 
 /* Ends the epoch where the server turns out to have less than was given out, or marks the end of
- * the epoch that had more. Line entries are "EPOCH:LAST ", "EPOCH:LAST! " and
- * "EPOCH:LAST? " (lineage.h); who stands in the epoch that is current when a loss is found late may
- * not know of it, so that one ends too. What is kept is of
- * epochs that are remembered: who got a page of others could not ask for the next one. */
+ * the epoch that had more. Entries of `line` are "EPOCH:LAST ", with "!", "?" or "!?" before the
+ * blank (lineage.h); who stands in the epoch that is current when a loss is found late may not know
+ * of it, so that one ends too. What is kept is of epochs that are remembered: who got a page of
+ * others could not ask for the next one. */
 #define LUA_WITNESS                                                                               \
     "local function end_epoch(meta, stream, line, epoch, offset, mark, fresh, server)\n"          \
     "  line = line .. epoch .. ':' .. offset .. mark .. ' '\n"                                    \

@@ -3,8 +3,11 @@
  * Three rules. What follows a position is the message after it, in the tree of redis_truth.h. Where
  * that is not so, a gap is said, from where the listener is to where it goes on. And a gap has a
  * cause that existed between the question and the answer: the position was not of the server's
- * order, or its epoch was forgotten (more than 32 restarts since), or something was lost there, or
- * what is passed over could not be read any more.
+ * order, or its epoch was forgotten (more than 32 restarts since), or something was lost there or
+ * before it, or what is passed over could not be read any more.
+ *
+ * A loss before the position may be told more than once (redis_listener.h): whether somebody was
+ * told stands in its position only, and the messages after the loss have theirs from before.
  *
  * A verdict is NULL, or what is wrong.
  */
