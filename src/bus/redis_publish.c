@@ -50,10 +50,10 @@ static enum err ordered(struct redis_bus *rb, struct bus_publish *op, struct sli
 {
     struct record r;
     struct lineage line;
-    if (record_parse(text, &r) || lineage_parse(r.body, &line))
+    if (record_parse(text, &r) || (r.body.len && lineage_parse(r.body, &line)))
         return ERR_IO;
     op->pos = r.pos;
-    witness_note(rb, op->msg->channel, op->msg->channel_hash, r.pos, &line);
+    witness_note(rb, op->msg->channel, op->msg->channel_hash, r.pos, r.body.len ? &line : NULL);
     msg_order(op->msg, r.pos, r.time_ms);
     struct rchannel *c = rchannel_get(rb, op->msg->channel, op->msg->channel_hash);
     if (c)

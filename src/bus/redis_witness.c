@@ -2,8 +2,9 @@
  *
  * A server that comes back, or one that takes over, may have less than was acknowledged, and it
  * cannot know. Whoever acknowledged it does: the newest position of each channel that this process
- * published to is kept, and said with the next publish and whenever Redis is back. Listeners say
- * theirs with every repair (redis_read.c). The scripts compare, and mark a loss where there is one.
+ * published to is kept, with the last epochs before it, since a server may have lost an epoch from
+ * its beginning; it is said with the next publish and whenever Redis is back. Listeners say theirs
+ * with every repair (redis_read.c). The scripts compare, and mark a loss where there is one.
  *
  * Bounded: the channels that were published to last. A loss in another is seen by those who had
  * received it.

@@ -10,7 +10,9 @@
  *   CRIER_SEED=N     only that one       CRIER_ROUNDS=N   so many, from seed 1
  *   CRIER_TRACE=1    says what happens
  *
- * That the judge can fail is shown below. MUTATIONS
+ * That the judge can fail is shown below. What it finds of losses within the usual rounds, tried by
+ * hand: an unaware epoch that is not told (seed 47), epochs after a late loss that are not marked
+ * (709), a process that says its newest epoch only (10).
  */
 #include "redis_fate.h"
 
