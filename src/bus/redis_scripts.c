@@ -160,7 +160,7 @@ struct redis_script script_publish = {.text =
     "  if redis.call('HLEN', meta) > tonumber(ARGV[11]) + 7 then forget_keys(meta, now - known_for, tonumber(ARGV[11])) end\n"
     "end\n"
     "redis.call(ARGV[6], ARGV[7], text)\n"
-    "if string.match(ARGV[9], '^%d+') == epoch then return head end\n"
+    "if line == '' or string.match(ARGV[9], '^%d+') == epoch then return head end\n"
     "return head .. ' ' .. line\n"};
 
 struct redis_script script_read = {.text =

@@ -12,8 +12,8 @@
  *          ARGV server, epoch to begin with, messages kept, their age, age of META, publish verb,
  *               pub/sub channel, body, known, age of idempotency keys, so many of them at most,
  *               [idempotency key, digest of the payload]
- *          "EPOCH OFFSET TIME PREVIOUS", followed by " LINE" unless `known` begins with that epoch,
- *          "repeated EPOCH OFFSET", "conflict", or "again" (what was there made no sense and was
+ *          "EPOCH OFFSET TIME PREVIOUS", and " LINE" if there is one, unless `known` begins with
+ * EPOCH, "repeated EPOCH OFFSET", "conflict", or "again" (what was there made no sense and was
  *          removed)
  * read     KEYS META [STREAM], without it only "-"
  *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count, publish

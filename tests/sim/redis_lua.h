@@ -302,7 +302,7 @@ static inline void server_publish(struct world *w, int life, const struct comman
     client_publish(w, life, argv_at(c, 7), buf_slice(&text));
     trace(w, "L%d %s ordered %.*s", life, channel_name[channel], (int)head, text.data);
     text.len = head;
-    if (!lua_begins_with(argv_at(c, 9), m->epoch)) {
+    if (m->n_line && !lua_begins_with(argv_at(c, 9), m->epoch)) {
         buf_append_char(&text, ' ');
         append_line(m, &text);
     }
