@@ -31,7 +31,7 @@ struct record {
 size_t record_body_max(const struct msg *m);
 /* Not terminated; returns the length. */
 size_t record_write_body(char *out, const struct msg *m);
-/* The four numbers; `body` may be empty (what the publish script answers). ERR_SYNTAX. */
+/* The four numbers; `body` is what follows, if anything. ERR_SYNTAX. */
 enum err record_parse(struct slice text, struct record *out) MUST_CHECK;
 /* The message, ordered, with one reference. ERR_SYNTAX, ERR_NOMEM. */
 enum err record_message(const struct record *r, struct slice channel, struct msg **out) MUST_CHECK;

@@ -27,6 +27,13 @@
 /* An unused channel's order is known so long at least. */
 #define META_MS (24 * 3600 * UINT64_C(1000))
 
+/* What the order of a channel had: its newest position, and of each epoch before that one offset
+ * more than it ended with, newest first. For a server that knows less. */
+struct known {
+    uint32_t n;
+    struct position at[KNOWN_MAX];
+};
+
 struct registry;
 struct witnesses;
 
@@ -133,6 +140,8 @@ void script_call_u64(struct script_call *c, uint64_t v);
 void script_call_constant(struct script_call *c, struct slice redis_arg);
 /* A message's body. */
 void script_call_body(struct script_call *c, const struct msg *m);
+#define KNOWN_BYTES (32u * KNOWN_MAX)
+void script_call_known(struct script_call *c, const struct known *k);
 void script_call_submit(struct script_call *c);
 
 struct slice rchannel_name(const struct rchannel *c);
@@ -178,10 +187,14 @@ void redis_bus_describe(struct redis_bus *rb, struct bus_op *op, struct bus_chan
 /* --- what was given out --- */
 enum err witnesses_new(struct redis_bus *rb, struct witnesses **out) MUST_CHECK;
 void witnesses_free(struct witnesses *w); /* NULL is fine */
-/* This position was acknowledged to a publisher. */
-void witness_note(struct redis_bus *rb, struct slice channel, uint64_t hash, struct position pos);
-/* The newest of the channel; epoch 0: none is known. */
-struct position witness_get(struct redis_bus *rb, struct slice channel, uint64_t hash);
+/* line may be NULL. */
+struct known known_of(struct position head, const struct lineage *line);
+/* This position was acknowledged to a publisher. line: what the server said of the epochs before
+ * it, which it does only when it was not asked about the same epoch. */
+void witness_note(struct redis_bus *rb, struct slice channel, uint64_t hash, struct position pos,
+                  const struct lineage *line);
+/* The newest of the channel. */
+struct known witness_get(struct redis_bus *rb, struct slice channel, uint64_t hash);
 /* Redis is back: says of every channel what was acknowledged. */
 void witnesses_speak(struct redis_bus *rb);
 

@@ -111,6 +111,15 @@ void script_call_body(struct script_call *c, const struct msg *m)
     took(c, record_write_body(room(c, record_body_max(m)), m));
 }
 
+void script_call_known(struct script_call *c, const struct known *k)
+{
+    char *start = room(c, KNOWN_BYTES), *at = start;
+    for (uint32_t i = 0; i < k->n; i++)
+        at += snprintf(at, KNOWN_BYTES - (size_t)(at - start), "%s%" PRIu32 ":%" PRIu64,
+                       i ? " " : "", k->at[i].epoch, k->at[i].offset);
+    took(c, (size_t)(at - start));
+}
+
 static void on_done(struct redis_call *call, enum err e, const struct reply *r)
 {
     struct script_call *c = container_of(call, struct script_call, call);

@@ -61,7 +61,7 @@ static enum err answer_forward(struct history *h, const struct range *g)
     range_tail(g, g->exhausted || h->call.from != RANGE_AFTER, &t);
     if (asked.from == FROM_LAST_N)
         cu->last_n = t.count;
-    enum err e = tail_catch_up(&t, cu, false);
+    enum err e = range_catch_up(g, &t, cu);
     cu->last_n = asked.last_n;
     if (cu->head.offset < g->order.head.offset)
         cu->complete = false;

@@ -49,10 +49,11 @@ static bool parse_position(struct slice text, struct position *out)
 static enum err ordered(struct redis_bus *rb, struct bus_publish *op, struct slice text)
 {
     struct record r;
-    if (record_parse(text, &r))
+    struct lineage line;
+    if (record_parse(text, &r) || (r.body.len && lineage_parse(r.body, &line)))
         return ERR_IO;
     op->pos = r.pos;
-    witness_note(rb, op->msg->channel, op->msg->channel_hash, r.pos);
+    witness_note(rb, op->msg->channel, op->msg->channel_hash, r.pos, r.body.len ? &line : NULL);
     msg_order(op->msg, r.pos, r.time_ms);
     struct rchannel *c = rchannel_get(rb, op->msg->channel, op->msg->channel_hash);
     if (c)
@@ -112,10 +113,10 @@ static void publish(struct redis_bus *rb, struct bus_publish *op, published *don
     const struct msg *m = op->msg;
     const struct ns_options *o = bus_ns(rb->be.bus, m->channel);
     const struct slice key = o->idempotency_ms ? slice_str(op->key) : SLICE_NONE;
-    const struct position known = witness_get(rb, m->channel, m->channel_hash);
-    const size_t fixed = 4 * REDIS_KEY_MAX + 256;
+    const struct known known = witness_get(rb, m->channel, m->channel_hash);
+    const size_t fixed = 4 * REDIS_KEY_MAX + 256 + KNOWN_BYTES;
     struct script_call *c =
-        script_call_new(rb, &script_publish, 16, fixed + key.len + record_body_max(m), done, op);
+        script_call_new(rb, &script_publish, 15, fixed + key.len + record_body_max(m), done, op);
     script_call_key(c, m->channel, ":m", SLICE_NONE);
     if (o->history_messages && o->history_ms)
         script_call_key(c, m->channel, ":s", SLICE_NONE);
@@ -127,8 +128,7 @@ static void publish(struct redis_bus *rb, struct bus_publish *op, published *don
     script_call_constant(c, redis_arg_publish);
     script_call_pubsub(c, m->channel);
     script_call_body(c, m);
-    script_call_u64(c, known.epoch);
-    script_call_u64(c, known.offset);
+    script_call_known(c, &known);
     script_call_u64(c, o->idempotency_ms);
     script_call_u64(c, o->idempotency_keys);
     if (key.len) {

@@ -95,8 +95,8 @@ void range_read(struct range_call *call, struct slice channel)
         call->count = call->rb->reply_messages;
     if (call->count == 0)
         call->from = RANGE_NOTHING;
-    struct script_call *sc =
-        script_call_new(call->rb, &script_read, 12, 3 * REDIS_KEY_MAX + 192, on_reply, call);
+    struct script_call *sc = script_call_new(call->rb, &script_read, 11,
+                                             3 * REDIS_KEY_MAX + 192 + KNOWN_BYTES, on_reply, call);
     script_call_key(sc, channel, ":m", SLICE_NONE);
     if (call->options->history_messages && call->options->history_ms)
         script_call_key(sc, channel, ":s", SLICE_NONE);
@@ -117,8 +117,7 @@ void range_read(struct range_call *call, struct slice channel)
     script_call_u64(sc, call->count);
     script_call_constant(sc, redis_arg_publish);
     script_call_pubsub(sc, channel);
-    script_call_u64(sc, call->known.epoch);
-    script_call_u64(sc, call->known.offset);
+    script_call_known(sc, &call->known);
     if (call->from != RANGE_NOTHING)
         metrics_inc(M_REDIS_RANGE_READS);
     script_call_submit(sc);
@@ -132,7 +131,9 @@ static void order_until(const struct range *g, struct position at, struct tail *
     for (uint32_t i = 0; line && i < line->count && line->ended[i].epoch != at.epoch &&
                          line->ended[i].offset <= at.offset;
          i++)
-        lineage_add(&past, line->ended[i], line->lost[i]);
+        lineage_add(&past, line->ended[i], line->mark[i]);
+    for (uint32_t i = 0; line && i < line->n_strays; i++)
+        lineage_add_stray(&past, line->stray[i]);
     tail_reset(t, at, &past);
 }
 
@@ -149,4 +150,25 @@ void range_tail(const struct range *g, bool is_end, struct tail *t)
         if (g->msg[i - 1]->pos.offset != t->head.offset - t->count ||
             !tail_prepend(t, g->msg[i - 1], 0))
             break;
+}
+
+enum err range_catch_up(const struct range *g, const struct tail *t, struct catch_up *cu)
+{
+    const struct position asked = cu->since;
+    struct position common;
+    bool is_of_order =
+        cu->from == FROM_POSITION && tail_judge(&g->order, asked, &common) == GAP_NONE;
+    /* The tail does not know the epochs after its own; the offset is right whatever they are. */
+    if (is_of_order)
+        cu->since.epoch = t->head.epoch;
+    enum err e = tail_catch_up(t, cu, false);
+    if (is_of_order)
+        cu->since = asked;
+    if (cu->gap)
+        cu->start.epoch = g->order.head.epoch;
+    else if (is_of_order)
+        cu->start = asked;
+    if (cu->gap == GAP_EXPIRED)
+        cu->lost_to = cu->start;
+    return e;
 }

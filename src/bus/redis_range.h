@@ -27,8 +27,8 @@ struct range_call {
     const struct ns_options *options;
     enum range_from from;
     uint64_t offset;
-    uint32_t count;        /* cut to what a reply may hold */
-    struct position known; /* that was given out here; epoch 0 = none */
+    uint32_t count;     /* cut to what a reply may hold */
+    struct known known; /* that was given out here */
     /* g is valid during the call only, NULL unless e is ERR_OK */
     void (*done)(struct range_call *call, enum err e, struct range *g);
     uint32_t name_len;
@@ -40,6 +40,10 @@ void range_read(struct range_call *call, struct slice channel);
 /* The messages as a tail that ends at the newest of them, or where the order does when `is_end`:
  * a catch-up is answered from it like from any other. */
 void range_tail(const struct range *g, bool is_end, struct tail *t);
+/* A catch-up from such a tail; what was asked for and what is said of gaps is of the whole order.
+ * ERR_NOMEM. */
+enum err range_catch_up(const struct range *g, const struct tail *t,
+                        struct catch_up *cu) MUST_CHECK;
 /* The order as it was before the message after `offset`: epochs that begin later are left out. */
 void range_order_at(const struct range *g, uint64_t offset, struct tail *t);
 

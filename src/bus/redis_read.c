@@ -29,6 +29,7 @@ struct read {
     uint64_t stand; /* forward: serves who stands there or later; call.offset may be further on */
     uint64_t number;
     uint32_t generation;
+    struct position seen; /* where the order was that the page before was of; epoch 0: no page */
 };
 
 /* --- waiters --- */
@@ -114,13 +115,14 @@ static void begin_from(struct rchannel *c, enum read_kind kind, uint64_t stand, 
     rd->stand = stand;
     rd->number = ++rb->reads;
     rd->generation = c->generation;
-    rd->call = (struct range_call){.rb = rb,
-                                   .options = c->options,
-                                   .from = from[kind],
-                                   .offset = offset,
-                                   .count = count,
-                                   .known = c->known ? c->tail.head : (struct position){0},
-                                   .done = on_range};
+    rd->call = (struct range_call){
+        .rb = rb,
+        .options = c->options,
+        .from = from[kind],
+        .offset = offset,
+        .count = count,
+        .known = known_of(c->known ? c->tail.head : (struct position){0}, c->tail.line),
+        .done = on_range};
     BUG_ON(c->reading);
     c->reading = rd;
     range_read(&rd->call, rchannel_name(c));
@@ -176,16 +178,69 @@ static void start(struct rchannel *c, const struct range *g)
 
 /* --- repairing --- */
 
-static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
-                    uint64_t resumed)
+static bool has(const struct tail *order, struct position p)
 {
-    const struct position since = c->tail.head;
+    struct position common;
+    (void)tail_judge(order, p, &common);
+    return common.epoch && common.offset == p.offset;
+}
+
+#define SAME_ORDER UINT64_MAX
+
+static void keep_stray(struct lineage *line, struct position common, uint64_t shared)
+{
+    if (common.offset > shared)
+        common.offset = shared;
+    lineage_add_stray(line, common);
+}
+
+/* Whoever comes with a position of an epoch that is gone is to be given what it has not had. The
+ * old order and this one are the same up to `shared`, and nothing more may be taken for it. */
+static void keep_strays(struct rchannel *c, const struct tail *old, uint64_t shared)
+{
+    uint64_t last;
+    struct lineage *line = c->tail.line;
+    if (!shared)
+        return;
+    if (!line)
+        line = c->tail.line = bus_alloc(sizeof *line);
+    for (uint32_t i = 0; old->line && i < old->line->n_strays; i++)
+        keep_stray(line, old->line->stray[i], shared);
+    if (old->head.epoch != c->tail.head.epoch && !lineage_find(line, old->head.epoch, &last))
+        keep_stray(line, old->head, shared);
+}
+
+static void say_gap_since(struct rchannel *c, const struct range *g, enum gap_reason why,
+                          struct position since, uint64_t resumed, uint64_t shared)
+{
+    struct tail old = c->tail;
+    tail_init(&c->tail, old.head);
     range_order_at(g, resumed, &c->tail);
+    keep_strays(c, &old, shared);
+    tail_release(&old);
     c->whole = false;
     log_info("redis_gap", "channel=%s reason=%s since=%llu resumed=%llu",
              log_quote(rchannel_name(c)), gap_reason_str(why), (unsigned long long)since.offset,
              (unsigned long long)resumed);
-    bus_gap(c->rb->be.bus, rchannel_name(c), why, since, c->tail.head);
+    /* In the newest epoch stands who was told of all losses. */
+    const struct position told = {.epoch = g->order.head.epoch, .offset = resumed};
+    bus_gap(c->rb->be.bus, rchannel_name(c), why, since, told);
+}
+
+static void say_gap(struct rchannel *c, const struct range *g, enum gap_reason why,
+                    uint64_t resumed)
+{
+    say_gap_since(c, g, why, c->tail.head, resumed, SAME_ORDER);
+}
+
+/* Where the listeners are, or the first loss before what they share with the order that they may
+ * not know of. */
+static struct position parted_since(const struct rchannel *c, const struct range *g,
+                                    struct position common)
+{
+    const struct position loss = tail_loss_before(&g->order, common);
+    bool none = loss.epoch == common.epoch && loss.offset == common.offset;
+    return none ? c->tail.head : loss;
 }
 
 /* The orders have parted: goes on from the newest message that they share, or from the oldest one
@@ -194,7 +249,9 @@ static void part(struct rchannel *c, const struct range *g, enum gap_reason why,
                  struct position common)
 {
     uint64_t first = g->n ? g->msg[0]->pos.offset - 1 : g->order.head.offset;
-    say_gap(c, g, why, common.epoch && common.offset > first ? common.offset : first);
+    say_gap_since(c, g, why, parted_since(c, g, common),
+                  common.epoch && common.offset > first ? common.offset : first,
+                  common.epoch ? common.offset : 0);
 }
 
 static void give_on(struct rchannel *c, const struct range *g)
@@ -211,46 +268,61 @@ static void give_on(struct rchannel *c, const struct range *g)
     }
 }
 
-/* A loss that was not known when the listeners passed it. */
-static void say_late_losses(struct rchannel *c, const struct range *g)
+/* Epochs may have been marked since they ended here. */
+static void adopt_marks(struct rchannel *c, const struct range *g)
 {
     const struct lineage *line = g->order.line;
     struct lineage *ours = c->tail.line;
-    for (uint32_t i = 0; line && ours && i < line->count; i++) {
-        for (uint32_t k = 0; line->lost[i] && k < ours->count; k++) {
-            if (ours->ended[k].epoch != line->ended[i].epoch ||
-                ours->ended[k].offset != line->ended[i].offset || ours->lost[k])
-                continue;
-            ours->lost[k] = true;
-            bus_gap(c->rb->be.bus, rchannel_name(c), GAP_EPOCH, ours->ended[k], c->tail.head);
-        }
-    }
+    for (uint32_t i = 0; line && ours && i < line->count; i++)
+        for (uint32_t k = 0; k < ours->count; k++)
+            if (ours->ended[k].epoch == line->ended[i].epoch &&
+                ours->ended[k].offset == line->ended[i].offset)
+                ours->mark[k] = line->mark[i];
+}
+
+/* The epoch of the listeners is gone, but maybe not those that it came from. */
+static struct position common_past(const struct rchannel *c, const struct range *g)
+{
+    const struct lineage *ours = c->tail.line;
+    struct position common = {0};
+    for (uint32_t i = ours ? ours->count : 0; i-- > 0 && !common.epoch;)
+        (void)tail_judge(&g->order, ours->ended[i], &common);
+    return common;
 }
 
 /* False when another read was begun. */
 static bool repair(struct rchannel *c, const struct read *rd, const struct range *g)
 {
-    struct position common;
+    struct position common, seen;
     enum gap_reason gap = tail_judge(&g->order, c->tail.head, &common);
+    if (rd->seen.epoch && !tail_judge(&g->order, rd->seen, &seen))
+        gap = GAP_NONE; /* nothing was found since the page before, with which all was said */
+    if (gap && !common.epoch)
+        common = common_past(c, g);
     if (gap && common.offset < rd->stand && common.offset < g->order.head.offset) {
         begin(c, READ_REPAIR, common.offset, PAGE_MESSAGES); /* what parts them lies before */
         return false;
     }
     if (g->n || g->exhausted) {
-        say_late_losses(c, g);
         if (gap)
             part(c, g, gap, common);
         give_on(c, g);
+        adopt_marks(c, g);
     }
     if (!g->exhausted) {
         uint64_t at = g->scanned > rd->call.offset ? g->scanned : rd->call.offset + 1;
+        const bool said = g->n || rd->seen.epoch;
         begin_from(c, READ_REPAIR, g->n ? at : rd->stand, at, PAGE_MESSAGES);
+        if (c->reading && said) /* else it could not be sent */
+            c->reading->seen = g->order.head;
         return false;
     }
     if (c->tail.head.offset < g->order.head.offset)
         say_gap(c, g, GAP_EXPIRED, g->order.head.offset);
     else if (g->order.line && lineage_is_loss(g->order.line, c->tail.head))
         say_gap(c, g, GAP_EPOCH, c->tail.head.offset);
+    if (c->tail.head.offset == g->order.head.offset)
+        tail_adopt(&c->tail, &g->order);
     return true;
 }
 
@@ -276,7 +348,7 @@ static void answer_from_page(struct waiter *w, const struct range *g, const stru
         cu->since = tail_position(&g->order, stand_of(&g->order, cu));
         cu->from = FROM_POSITION;
     }
-    w->op->err = tail_catch_up(page, cu, false);
+    w->op->err = range_catch_up(g, page, cu);
     if (asked.from == FROM_LAST_N) {
         cu->from = asked.from;
         cu->since = asked.since;
@@ -287,9 +359,22 @@ static void answer_from_page(struct waiter *w, const struct range *g, const stru
     waiter_answer(w);
 }
 
-static void page(struct rchannel *c, const struct read *rd, const struct range *g)
+/* What is read is judged as the tail is, or who was sent to read would not be answered. */
+static void lend_strays(const struct rchannel *c, struct range *g)
+{
+    const struct lineage *ours = c->tail.line;
+    if (!ours || !ours->n_strays)
+        return;
+    if (!g->order.line)
+        g->order.line = bus_alloc(sizeof *g->order.line);
+    for (uint32_t i = 0; i < ours->n_strays; i++)
+        lineage_add_stray(g->order.line, ours->stray[i]);
+}
+
+static void page(struct rchannel *c, const struct read *rd, struct range *g)
 {
     struct tail t;
+    lend_strays(c, g);
     if (!g->n && !g->exhausted && g->scanned > rd->call.offset) {
         begin_from(c, READ_PAGE, rd->stand, g->scanned, PAGE_MESSAGES); /* all too old */
         return;
@@ -301,9 +386,9 @@ static void page(struct rchannel *c, const struct read *rd, const struct range *
     range_tail(g, false, &t);
     for (struct list *it = c->waiting.next, *next; it != &c->waiting; it = next) {
         struct waiter *w = container_of(it, struct waiter, in_channel);
-        uint64_t stand = stand_of(&g->order, w->cu);
+        uint64_t stand = stand_of(&g->order, w->cu); /* which is how it is answered */
         next = it->next;
-        if (stand >= rd->stand && stand < t.head.offset)
+        if (stand >= rd->stand && stand < t.head.offset && stand < floor_of(&c->tail))
             answer_from_page(w, g, &t);
     }
     tail_release(&t);
@@ -325,20 +410,13 @@ static void answer_from_tail(struct rchannel *c)
 
 /* --- what a read brought --- */
 
-static bool has(const struct tail *order, struct position p)
-{
-    struct position common;
-    (void)tail_judge(order, p, &common);
-    return common.epoch && common.offset == p.offset;
-}
-
 /* Is what was read of the order that the tail is of? Either may be ahead of the other. */
 static bool is_same_order(const struct rchannel *c, const struct range *g)
 {
     return has(&c->tail, g->order.head) || has(&g->order, c->tail.head);
 }
 
-static void finish(struct rchannel *c, const struct read *rd, const struct range *g)
+static void finish(struct rchannel *c, const struct read *rd, struct range *g)
 {
     if ((rd->kind == READ_FILL || rd->kind == READ_PAGE) && !is_same_order(c, g)) {
         c->state = CHANNEL_SYNCING; /* it was lost, and nobody has said so yet */

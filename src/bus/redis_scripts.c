@@ -35,36 +35,44 @@
     "local now = clock[1] * 1000 + math.floor(clock[2] / 1000)\n"
 
 /* Ends the epoch where the server turns out to have less than was given out, or marks the end of
- * the epoch that had more. Line entries are "EPOCH:LAST " or "EPOCH:LAST! ". What is kept is of
- * epochs that are remembered: who got a page of others could not ask for the next one. */
-#define LUA_WITNESS                                                                         \
-    "local function end_epoch(meta, stream, line, epoch, offset, mark, fresh, server)\n"    \
-    "  line = line .. epoch .. ':' .. offset .. mark .. ' '\n"                              \
-    "  local _, n = string.gsub(line, ' ', ' ')\n"                                          \
-    "  while n > 32 do\n"                                                                   \
-    "    local last = string.match(line, '^%d+:(%d+)')\n"                                   \
-    "    if stream then\n"                                                                  \
-    "      redis.call('XTRIM', stream, 'MINID', string.format('%.0f', last + 1))\n"         \
-    "    end\n"                                                                             \
-    "    line = string.gsub(line, '^%S+ ', '', 1)\n"                                        \
-    "    n = n - 1\n"                                                                       \
-    "  end\n"                                                                               \
-    "  redis.call('HSET', meta, 'epoch', fresh, 'server', server, 'line', line)\n"          \
-    "  return fresh, line\n"                                                                \
-    "end\n"                                                                                 \
-    "local function witness(meta, stream, epoch, offset, line, known, at, fresh, server)\n" \
-    "  if known == '0' then return epoch, line, false end\n"                                \
-    "  if known == epoch then\n"                                                            \
-    "    if tonumber(at) <= tonumber(offset) then return epoch, line, false end\n"          \
-    "    epoch, line = end_epoch(meta, stream, line, epoch, offset, '!', fresh, server)\n"  \
-    "    return epoch, line, true\n"                                                        \
-    "  end\n"                                                                               \
-    "  local last = string.match(' ' .. line, ' ' .. known .. ':(%d+) ')\n"                 \
-    "  if not last or tonumber(at) <= tonumber(last) then return epoch, line, false end\n"  \
-    "  line = string.sub(string.gsub(' ' .. line, ' ' .. known .. ':' .. last .. ' ', "     \
-    "' ' .. known .. ':' .. last .. '! '), 2)\n"                                            \
-    "  redis.call('HSET', meta, 'line', line)\n"                                            \
-    "  return epoch, line, true\n"                                                          \
+ * the epoch that had more. Entries of `line` are "EPOCH:LAST ", with "!", "?" or "!?" before the
+ * blank (lineage.h); who stands in the epoch that is current when a loss is found late may not know
+ * of it, so that one ends too. What is kept is of epochs that are remembered: who got a page of
+ * others could not ask for the next one. */
+#define LUA_WITNESS                                                                               \
+    "local function end_epoch(meta, stream, line, epoch, offset, mark, fresh, server)\n"          \
+    "  line = line .. epoch .. ':' .. offset .. mark .. ' '\n"                                    \
+    "  local _, n = string.gsub(line, ' ', ' ')\n"                                                \
+    "  while n > 32 do\n"                                                                         \
+    "    local last = string.match(line, '^%d+:(%d+)')\n"                                         \
+    "    if stream then\n"                                                                        \
+    "      redis.call('XTRIM', stream, 'MINID', string.format('%.0f', last + 1))\n"               \
+    "    end\n"                                                                                   \
+    "    line = string.gsub(line, '^%S+ ', '', 1)\n"                                              \
+    "    n = n - 1\n"                                                                             \
+    "  end\n"                                                                                     \
+    "  redis.call('HSET', meta, 'epoch', fresh, 'server', server, 'line', line)\n"                \
+    "  return fresh, line\n"                                                                      \
+    "end\n"                                                                                       \
+    "local function witness(meta, stream, epoch, offset, line, known, fresh, server)\n"           \
+    "  for e, at in string.gmatch(known, '(%d+):(%d+)') do\n"                                     \
+    "    if e == epoch then\n"                                                                    \
+    "      if tonumber(at) <= tonumber(offset) then return epoch, line, false end\n"              \
+    "      epoch, line = end_epoch(meta, stream, line, epoch, offset, '!', fresh, server)\n"      \
+    "      return epoch, line, true\n"                                                            \
+    "    end\n"                                                                                   \
+    "    local last, lost = string.match(' ' .. line, ' ' .. e .. ':(%d+)(!?)')\n"                \
+    "    if last then\n"                                                                          \
+    "      if lost == '!' or tonumber(at) <= tonumber(last) then return epoch, line, false end\n" \
+    "      local past, since = string.match(' ' .. line, '^(.* ' .. e .. ':' .. last .. "         \
+    "')(.*)$')\n"                                                                                 \
+    "      since = string.gsub(since, '(%d+:%d+!?) ', '%1? ')\n"                                  \
+    "      line = string.sub(past, 2) .. '!' .. since\n"                                          \
+    "      epoch, line = end_epoch(meta, stream, line, epoch, offset, '?', fresh, server)\n"      \
+    "      return epoch, line, true\n"                                                            \
+    "    end\n"                                                                                   \
+    "  end\n"                                                                                     \
+    "  return epoch, line, false\n"                                                               \
     "end\n"
 
 /* Idempotency keys are fields of META, so that a publish needs no key that is not there yet: while
@@ -95,31 +103,31 @@ struct redis_script script_publish = {.text =
     LUA_FORGET_KEYS
     "local meta, stream = KEYS[1], KEYS[2]\n"
     "local server, fresh, keep, age, rest = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])\n"
-    "local known_for, field = tonumber(ARGV[11]), ARGV[13] and 'key:' .. ARGV[13]\n"
+    "local known_for, field = tonumber(ARGV[10]), ARGV[12] and 'key:' .. ARGV[12]\n"
     LUA_NOW
     "local was = field and redis.call('HGET', meta, field)\n"
     "if was then\n"
     "  local digest, at, since = string.match(was, '^(%S+) (%d+ %d+) (%d+)$')\n"
     "  if digest and tonumber(since) + known_for > now then\n"
-    "    if digest ~= ARGV[14] then return 'conflict' end\n"
+    "    if digest ~= ARGV[13] then return 'conflict' end\n"
     "    return 'repeated ' .. at\n"
     "  end\n"
     "end\n"
     "local m = redis.call('HMGET', meta, 'epoch', 'offset', 'time', 'server', 'care', 'line')\n"
     "local epoch, offset, time, care = m[1], tonumber(m[2] or nil), tonumber(m[3] or 0), tonumber(m[5] or 0)\n"
-    "local before = epoch\n"
+    "local before, line = epoch, m[6] or ''\n"
     "if not epoch or not offset then\n"
     "  redis.call('DEL', meta)\n"
     "  if stream then redis.call('DEL', stream) end\n"
-    "  epoch, before, offset, time, care = fresh, fresh, 0, 0, 0\n"
+    "  epoch, before, line, offset, time, care = fresh, fresh, '', 0, 0, 0\n"
     "  redis.call('HSET', meta, 'epoch', epoch, 'server', server)\n"
     "else\n"
-    "  local line, lost = m[6] or '', false\n"
-    "  epoch, line, lost = witness(meta, stream, epoch, m[2], line, ARGV[9], ARGV[10], fresh, server)\n"
+    "  local lost\n"
+    "  epoch, line, lost = witness(meta, stream, epoch, m[2], line, ARGV[9], fresh, server)\n"
     "  before = epoch\n"
     "  if lost then redis.call(ARGV[6], ARGV[7], 'lost') end\n"
     "  if m[4] ~= server and epoch ~= fresh then\n"
-    "    epoch = end_epoch(meta, stream, line, epoch, m[2], '', fresh, server)\n"
+    "    epoch, line = end_epoch(meta, stream, line, epoch, m[2], '', fresh, server)\n"
     "  end\n"
     "end\n"
     "if time < now then time = now end\n"
@@ -145,14 +153,15 @@ struct redis_script script_publish = {.text =
     "  end\n"
     "  redis.call('HSET', meta, 'care', string.format('%.0f', now + span))\n"
     "  redis.call('PEXPIRE', meta, ARGV[5])\n"
-    "  forget_keys(meta, now - known_for, tonumber(ARGV[12]))\n"
+    "  forget_keys(meta, now - known_for, tonumber(ARGV[11]))\n"
     "end\n"
     "if field then\n"
-    "  redis.call('HSET', meta, field, ARGV[14] .. ' ' .. at .. ' ' .. string.format('%.0f', now))\n"
-    "  if redis.call('HLEN', meta) > tonumber(ARGV[12]) + 7 then forget_keys(meta, now - known_for, tonumber(ARGV[12])) end\n"
+    "  redis.call('HSET', meta, field, ARGV[13] .. ' ' .. at .. ' ' .. string.format('%.0f', now))\n"
+    "  if redis.call('HLEN', meta) > tonumber(ARGV[11]) + 7 then forget_keys(meta, now - known_for, tonumber(ARGV[11])) end\n"
     "end\n"
     "redis.call(ARGV[6], ARGV[7], text)\n"
-    "return head\n"};
+    "if line == '' or string.match(ARGV[9], '^%d+') == epoch then return head end\n"
+    "return head .. ' ' .. line\n"};
 
 struct redis_script script_read = {.text =
     LUA_WITNESS
@@ -167,7 +176,7 @@ struct redis_script script_read = {.text =
     "  redis.call('PEXPIRE', meta, ARGV[3])\n"
     "  m = {ARGV[2], '0', ''}\n"
     "else\n"
-    "  m[1], m[3], lost = witness(meta, stream, m[1], m[2], m[3] or '', ARGV[9], ARGV[10], ARGV[2], ARGV[1])\n"
+    "  m[1], m[3], lost = witness(meta, stream, m[1], m[2], m[3] or '', ARGV[9], ARGV[2], ARGV[1])\n"
     "end\n"
     "if lost then redis.call(ARGV[7], ARGV[8], 'lost') end\n"
     "if ARGV[4] == 'f' then\n"

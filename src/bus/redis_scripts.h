@@ -10,21 +10,24 @@
  *
  * publish  KEYS META [STREAM], without it nothing is kept
  *          ARGV server, epoch to begin with, messages kept, their age, age of META, publish verb,
- *               pub/sub channel, body, known epoch, known offset, age of idempotency keys, so
- *               many of them at most, [idempotency key, digest of the payload]
- *          "EPOCH OFFSET TIME PREVIOUS", "repeated EPOCH OFFSET", "conflict", or "again" (what was
- *          there made no sense and was removed)
+ *               pub/sub channel, body, known, age of idempotency keys, so many of them at most,
+ *               [idempotency key, digest of the payload]
+ *          "EPOCH OFFSET TIME PREVIOUS", and " LINE" if there is one, unless `known` begins with
+ * EPOCH, "repeated EPOCH OFFSET", "conflict", or "again" (what was there made no sense and was
+ *          removed)
  * read     KEYS META [STREAM], without it only "-"
  *          ARGV server, epoch to begin with, age of META, "f"|"b"|"-", first id, count, publish
- *               verb, pub/sub channel, known epoch, known offset
+ *               verb, pub/sub channel, known
  *          [epoch, offset, line, now, entries]; makes an order where there is none
  * clear    KEYS META STREAM   ARGV publish verb, pub/sub channel
  *          [number of messages removed, "clear EPOCH OFFSET": the last of them], which is published
  * describe KEYS META STREAM   ARGV age     [epoch, offset, number of messages kept], epoch 0: none
  *
- * The known position (epoch 0: none) is the newest that the caller has seen acknowledged or
- * delivered. If the server has less of that epoch, it has lost messages: the end of the epoch is
- * marked as a loss in `line`, and "lost" is published, so that everyone who listens looks.
+ * `known` is "EPOCH:OFFSET EPOCH:OFFSET …" (none: ""): the newest position that the caller has seen
+ * acknowledged or delivered, and of epochs before that, newest first, an offset that the order had
+ * after them. If the server has less of the first that it knows, it has lost messages: the end of
+ * that epoch is marked as a loss in `line`, and "lost" is published, so that everyone who listens
+ * looks.
  *
  * Who is where; INSTANCES is a sorted set (instance by its last sign of life), and every instance
  * has NAMES (sorted set of its occupied channels) and COUNTS (hash of their subscribers):
@@ -40,6 +43,8 @@
  *
  * base is the prefix of NAMES and COUNTS: BASE:names:INSTANCE, BASE:counts:INSTANCE.
  */
+#define KNOWN_MAX 4u /* positions in `known` */
+
 extern struct redis_script script_publish, script_read, script_clear, script_describe, script_tell,
     script_beat, script_list, script_count;
 

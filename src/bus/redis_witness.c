@@ -2,8 +2,9 @@
  *
  * A server that comes back, or one that takes over, may have less than was acknowledged, and it
  * cannot know. Whoever acknowledged it does: the newest position of each channel that this process
- * published to is kept, and said with the next publish and whenever Redis is back. Listeners say
- * theirs with every repair (redis_read.c). The scripts compare, and mark a loss where there is one.
+ * published to is kept, with the last epochs before it, since a server may have lost an epoch from
+ * its beginning; it is said with the next publish and whenever Redis is back. Listeners say theirs
+ * with every repair (redis_read.c). The scripts compare, and mark a loss where there is one.
  *
  * Bounded: the channels that were published to last. A loss in another is seen by those who had
  * received it.
@@ -17,7 +18,7 @@
 struct witness {
     struct map_node node;
     struct list by_use;
-    struct position pos;
+    struct known known;
     uint32_t name_len;
     char name[];
 };
@@ -67,7 +68,19 @@ void witnesses_free(struct witnesses *all)
     free(all);
 }
 
-void witness_note(struct redis_bus *rb, struct slice channel, uint64_t hash, struct position pos)
+struct known known_of(struct position head, const struct lineage *line)
+{
+    struct known k = {.n = head.epoch != 0, .at = {head}};
+    for (uint32_t i = line ? line->count : 0; i-- > 0 && k.n && k.n < KNOWN_MAX;) {
+        k.at[k.n] = line->ended[i];
+        /* An epoch may have begun without a message yet. */
+        k.at[k.n++].offset += line->ended[i].offset < head.offset;
+    }
+    return k;
+}
+
+void witness_note(struct redis_bus *rb, struct slice channel, uint64_t hash, struct position pos,
+                  const struct lineage *line)
 {
     struct witnesses *all = rb->witnesses;
     struct map_node *n = map_get_hashed(&all->channels, channel, hash);
@@ -81,15 +94,18 @@ void witness_note(struct redis_bus *rb, struct slice channel, uint64_t hash, str
         list_init(&w->by_use);
         map_put(&all->channels, &w->node);
     }
-    w->pos = pos;
+    if (w->known.n && w->known.at[0].epoch == pos.epoch)
+        w->known.at[0] = pos;
+    else
+        w->known = known_of(pos, line);
     list_remove(&w->by_use);
     list_push_back(&all->by_use, &w->by_use);
 }
 
-struct position witness_get(struct redis_bus *rb, struct slice channel, uint64_t hash)
+struct known witness_get(struct redis_bus *rb, struct slice channel, uint64_t hash)
 {
     struct map_node *n = map_get_hashed(&rb->witnesses->channels, channel, hash);
-    return n ? of_node(n)->pos : (struct position){0};
+    return n ? of_node(n)->known : (struct known){.n = 0};
 }
 
 static void on_heard(struct range_call *call, enum err e, struct range *g)
@@ -108,7 +124,7 @@ void witnesses_speak(struct redis_bus *rb)
         call->rb = rb;
         call->options = bus_ns(rb->be.bus, channel);
         call->from = RANGE_NOTHING;
-        call->known = w->pos;
+        call->known = w->known;
         call->done = on_heard;
         range_read(call, channel);
     }

@@ -98,7 +98,7 @@ void tail_new_epoch(struct tail *s, uint32_t epoch)
     if (s->line && s->line->count == LINEAGE_MAX)
         tail_drop_to(s, s->line->ended[0].offset);
     if (s->line) /* else the old epoch is forgotten: a gap too many is said, none too few */
-        lineage_add(s->line, s->head, false);
+        lineage_add(s->line, s->head, 0);
     s->head.epoch = epoch;
 }
 
@@ -106,10 +106,37 @@ void tail_reset(struct tail *s, struct position head, const struct lineage *line
 {
     tail_release(s);
     s->head = head;
-    if (line->count)
+    if (line->count || line->n_strays)
         s->line = malloc(sizeof *s->line);
     if (s->line)
         *s->line = *line;
+}
+
+static bool is_known(const struct tail *s, uint32_t epoch)
+{
+    uint64_t last;
+    return epoch == s->head.epoch || (s->line && lineage_find(s->line, epoch, &last));
+}
+
+void tail_adopt(struct tail *s, const struct tail *order)
+{
+    BUG_ON(s->head.offset != order->head.offset);
+    struct lineage strays = {.n_strays = 0};
+    if (s->line)
+        strays = *s->line;
+    if (!s->line && order->line)
+        s->line = malloc(sizeof *s->line);
+    if (!s->line && order->line)
+        return; /* no memory: it is told again rather than not */
+    s->head.epoch = order->head.epoch;
+    if (s->line) {
+        *s->line = order->line ? *order->line : (struct lineage){.count = 0};
+        s->line->n_strays = strays.n_strays;
+        memcpy(s->line->stray, strays.stray, sizeof strays.stray);
+    }
+    while (s->count && !is_known(s, entry_at(s, 0)->msg->pos.epoch))
+        drop_oldest(s); /* who gets it could not go on from there */
+    free_ring_if_empty(s);
 }
 
 struct position tail_position(const struct tail *s, uint64_t offset)
@@ -128,18 +155,39 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
     return (struct position){.epoch = epoch, .offset = offset};
 }
 
+/* What a position of an epoch that is gone is in this order. */
+static struct position in_order(const struct tail *s, struct position p)
+{
+    uint64_t last;
+    if (!s->line || !lineage_is_stray(s->line, p.epoch, &last))
+        return p;
+    return tail_position(s, p.offset < last ? p.offset : last);
+}
+
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common)
 {
     uint64_t last = s->head.offset;
+    struct position loss;
     *common = p;
     if (p.epoch != s->head.epoch && !(s->line && lineage_find(s->line, p.epoch, &last))) {
         *common = (struct position){0};
         return GAP_EPOCH;
     }
-    if (p.offset <= last)
-        return s->line && lineage_is_loss(s->line, p) ? GAP_EPOCH : GAP_NONE;
-    common->offset = last;
-    return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
+    if (p.offset > last) {
+        common->offset = last;
+        return p.epoch == s->head.epoch ? GAP_AHEAD : GAP_EPOCH;
+    }
+    if (!s->line)
+        return GAP_NONE;
+    p = in_order(s, p);
+    return lineage_is_loss(s->line, p) || lineage_is_unaware(s->line, p, &loss) ? GAP_EPOCH
+                                                                                : GAP_NONE;
+}
+
+struct position tail_loss_before(const struct tail *s, struct position p)
+{
+    struct position loss;
+    return s->line && lineage_is_unaware(s->line, in_order(s, p), &loss) ? loss : p;
 }
 
 void tail_expire(struct tail *s, uint64_t up_to_ms)
@@ -188,6 +236,8 @@ static uint64_t forward_start(const struct tail *s, struct catch_up *cu)
     cu->gap = tail_judge(s, cu->since, &common);
     if (cu->gap == GAP_NONE && common.offset < before_oldest)
         cu->gap = GAP_EXPIRED;
+    if (cu->gap == GAP_EPOCH)
+        cu->since = tail_loss_before(s, cu->since);
     /* What was received before the orders parted is not given again. */
     return common.epoch && common.offset > before_oldest ? common.offset : before_oldest;
 }
@@ -263,6 +313,16 @@ static enum err give(const struct tail *s, struct catch_up *cu, struct walk w, u
     return ERR_OK;
 }
 
+/* Who has a past knows whether it was told of its losses. Who is told now knows of all that there
+ * are: it stands in the newest epoch, or it would be told again when it comes back from there. */
+static struct position start_position(const struct tail *s, const struct catch_up *cu,
+                                      uint64_t start)
+{
+    if (cu->gap)
+        return (struct position){.epoch = s->head.epoch, .offset = start};
+    return cu->from == FROM_POSITION ? cu->since : tail_position_before_next(s, start);
+}
+
 enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
 {
     cu->head = s->head;
@@ -270,10 +330,7 @@ enum err tail_catch_up(const struct tail *s, struct catch_up *cu, bool reverse)
     cu->msgs = NULL;
     cu->count = 0;
     uint64_t start = reverse ? reverse_start(s, cu) : forward_start(s, cu);
-    /* Who was told of a gap stands behind it, and so does who comes without a past. Who has a past
-     * knows whether it was told. */
-    cu->start =
-        cu->from == FROM_POSITION && !cu->gap ? cu->since : tail_position_before_next(s, start);
+    cu->start = start_position(s, cu, start);
     if (cu->gap == GAP_EXPIRED)
         cu->lost_to = cu->start;
     struct walk w = reverse ? walk_back(s, cu) : walk_forward(s, cu);

@@ -32,6 +32,9 @@ void tail_append(struct tail *s, struct msg *m, uint32_t max_messages, uint64_t 
 void tail_new_epoch(struct tail *s, uint32_t epoch);
 /* Where the order stands according to somebody who knows: drops what is kept. */
 void tail_reset(struct tail *s, struct position head, const struct lineage *line);
+/* The listeners at head have had all that there is, and were told all that is to be told: they are
+ * in the newest epoch. `order` says which that is, and which there were; what is kept stays. */
+void tail_adopt(struct tail *s, const struct tail *order);
 /* A message before the oldest one kept (or at head when nothing is); at_ms as it should have been.
  * False when there is no memory for it. */
 bool tail_prepend(struct tail *s, struct msg *m, uint64_t at_ms);
@@ -42,6 +45,8 @@ struct position tail_position_before_next(const struct tail *s, uint64_t offset)
 /* Can a reader go on from there? GAP_NONE, or GAP_EPOCH, GAP_AHEAD. *common is the newest position
  * that it is known to share with the order, epoch 0 when none is. */
 enum gap_reason tail_judge(const struct tail *s, struct position p, struct position *common);
+/* What a gap is said to begin with: p itself, or the loss that was found when p had been given. */
+struct position tail_loss_before(const struct tail *s, struct position p);
 /* Drops what was appended at or before the given time. */
 void tail_expire(struct tail *s, uint64_t up_to_ms);
 /* Drops everything, keeps head; answers how many there were. */

@@ -720,6 +720,82 @@ for (const binary of REDIS_SERVERS) {
     assert.ok(reasonsOf.includes('b epoch'));
   });
 
+  on('a loss that is found late is told to who comes back after it as well', async (t) => {
+    const redis = await redisFor(t, { aof: true });
+    const relay = await startRelay(t, redis);
+    const [ignorant] = await startInstances(t, 1, redis);
+    const [witness] = await startInstances(t, 1, relay);
+    const ids = await publishMany(witness, 'a', ['1', '2']);
+    const mark = redis.mark();
+    await publish(witness, 'a', 'lost');
+    relay.stall();
+    relay.cut();
+    await redis.forgetSince(mark);
+    await untilReady(ignorant);
+    // Whoever publishes now knows nothing of the loss.
+    const id = await publish(ignorant, 'a', '3');
+    assert.deepEqual((await pollUpTo(ignorant, 'a', ids[1], '3')).items.map((i) => i.data), ['3']);
+    relay.restore();
+    await untilReady(witness);
+    await publish(witness, 'a', '4');
+    for (const server of [ignorant, witness]) {
+      const { items } = await pollUpTo(server, 'a', id, '4');
+      assert.deepEqual(items.map((i) => i.gap?.reason ?? i.data), ['epoch', '4'], 'from the message after the loss');
+      assert.equal(items[0].gap.since, ids[1]);
+      const early = await pollUpTo(server, 'a', ids[1], '4');
+      assert.deepEqual(early.items.map((i) => i.gap?.reason ?? i.data), ['epoch', '3', '4'], 'from before it');
+    }
+  });
+
+  on('an epoch that was lost from its beginning is told to who had not heard of it', async (t) => {
+    const redis = await redisFor(t, { aof: true });
+    const [server] = await startInstances(t, 1, redis);
+    const ids = await publishMany(server, 'a', ['1', '2']);
+    const mark = redis.mark();
+    for (const data of ['lost', 'lost too']) {
+      await redis.kill9();
+      await redis.restart();
+      await untilReady(server);
+      await publish(server, 'a', data); // in an epoch of its own
+    }
+    await redis.forgetSince(mark);
+    await untilReady(server);
+    await publish(server, 'a', '3');
+    const { items } = await pollUpTo(server, 'a', ids[1], '3');
+    assert.deepEqual(items.map((i) => i.gap?.reason ?? i.data), ['epoch', '3']);
+    assert.equal(items[0].gap.since, ids[1]);
+  });
+
+  on('of two losses that are found late the first is told, whichever was found first', async (t) => {
+    const redis = await redisFor(t, { aof: true });
+    const relays = await Promise.all([startRelay(t, redis), startRelay(t, redis)]);
+    const [ignorant] = await startInstances(t, 1, redis);
+    const witnesses = await Promise.all(relays.map(async (relay) => (await startInstances(t, 1, relay))[0]));
+    const [, before] = await publishMany(ignorant, 'a', ['1', '2']);
+    let id;
+    for (const [i, relay] of relays.entries()) {
+      await untilReady(witnesses[i]);
+      const mark = redis.mark();
+      await publish(witnesses[i], 'a', 'lost');
+      relay.stall();
+      relay.cut();
+      await redis.forgetSince(mark);
+      await untilReady(ignorant);
+      id = await publish(ignorant, 'a', `after loss ${i}`);
+    }
+    for (const i of [1, 0]) {
+      relays[i].restore();
+      await untilReady(witnesses[i]);
+      await publish(witnesses[i], 'a', `found ${i}`);
+    }
+    for (const server of [ignorant, ...witnesses]) {
+      const { items } = await pollUpTo(server, 'a', id, 'found 0');
+      assert.equal(items[0].gap.reason, 'epoch');
+      assert.equal(items[0].gap.since, before);
+      assert.deepEqual(items.filter((i) => !i.gap).map((i) => i.data), ['found 1', 'found 0']);
+    }
+  });
+
   // --- at the start ---
 
   for (const [what, args, aof, pattern] of [

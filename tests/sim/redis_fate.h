@@ -30,13 +30,12 @@ static inline void publish_outside(struct world *w, int channel, unsigned n)
                                     redis_arg_publish,
                                     slice_str(pubsub),
                                     slice_str(body),
-                                    none,
-                                    none,
+                                    SLICE_NONE,
                                     none,
                                     none};
         struct redis_call call = {.script = &script_publish, .n_keys = kept ? 2 : 1};
         call.arg = kept ? arg : arg + 1;
-        call.n_args = kept ? 14 : 13;
+        call.n_args = kept ? 13 : 12;
         struct command *c = command_new(&from, &call);
         list_init(&c->in_link);
         server_execute(w, w->master, c);

@@ -3,8 +3,11 @@
  * Three rules. What follows a position is the message after it, in the tree of redis_truth.h. Where
  * that is not so, a gap is said, from where the listener is to where it goes on. And a gap has a
  * cause that existed between the question and the answer: the position was not of the server's
- * order, or its epoch was forgotten (more than 32 restarts since), or something was lost there, or
- * what is passed over could not be read any more.
+ * order, or its epoch was forgotten (more than 32 restarts since), or something was lost there or
+ * before it, or what is passed over could not be read any more.
+ *
+ * A loss before the position may be told more than once (redis_listener.h): whether somebody was
+ * told stands in its position only, and the messages after the loss have theirs from before.
  *
  * A verdict is NULL, or what is wrong.
  */
@@ -89,8 +92,9 @@ struct standing {
     bool newest;    /* the epoch may have been the newest one */
     bool older;     /* or may not */
     bool past;      /* the position is beyond the end of its epoch in this order */
-    bool at_loss;   /* or it is that end, and there had been more */
-    uint64_t end;
+    bool past_loss; /* something was lost there, or before it, in this order */
+    uint64_t from, end;
+    uint64_t common; /* what it shares with the order, known or not */
 };
 
 static inline struct standing standing_of(const struct window *v, const struct run *r,
@@ -100,6 +104,7 @@ static inline struct standing standing_of(const struct window *v, const struct r
     struct standing s = {.known = false};
     unsigned younger = 0;
     int b = truth_branch(t, p.epoch);
+    s.common = truth_common(t, truth_place_up_to(t, p), r->head);
     s.known = b >= 0 && truth_end(t, b, r->head, &s.end, &younger);
     if (!s.known)
         return s;
@@ -109,7 +114,12 @@ static inline struct standing standing_of(const struct window *v, const struct r
     for (int i = r->head.branch; i != b; i = t->branch[i].parent)
         s.newest = t->branch[i].parent == b && t->branch[i].tick > v->from;
     s.past = p.offset > s.end;
-    s.at_loss = p.offset == s.end && truth_is_loss(t, b, r->head);
+    s.from = s.past ? s.end : p.offset;
+    for (int i = b; i >= 0; i = t->branch[i].parent) {
+        uint64_t end;
+        (void)truth_end(t, i, r->head, &end, &younger);
+        s.past_loss |= end <= p.offset && truth_is_loss(t, i, r->head);
+    }
     return s;
 }
 
@@ -117,7 +127,7 @@ static inline bool is_cause(const struct standing *s, enum gap_reason why)
 {
     if (why == GAP_AHEAD)
         return s->known && s->past && s->newest;
-    return why == GAP_EPOCH && (!s->known || s->forgotten || (s->past && s->older) || s->at_loss);
+    return why == GAP_EPOCH && (!s->known || s->forgotten || (s->past && s->older) || s->past_loss);
 }
 
 /* Nothing that the listener has not had is passed over, if it can be had. */
@@ -128,10 +138,11 @@ static inline bool is_near(const struct window *v, const struct run *r, const st
     unsigned lives = lives_ever(v);
     if (!truth_is_on(t, to, r->head))
         return false;
-    if (!s->known || s->forgotten)
-        return may_all_be_gone(v, lives, 0, to);
-    if (to.offset >= s->end)
-        return may_all_be_gone(v, lives, s->end, to);
+    if (!s->known || s->forgotten) /* a process may know where it came from */
+        return may_all_be_gone(v, lives, 0, to) ||
+               (to.offset >= s->common && may_all_be_gone(v, lives, s->common, to));
+    if (to.offset >= s->from)
+        return may_all_be_gone(v, lives, s->from, to);
     /* It was ahead of what there was then. */
     const struct node *next = truth_node(t, truth_down(t, r->head.branch, to.offset + 1));
     return s->newest && next && next->tick > v->from;
@@ -173,15 +184,17 @@ static inline const char *judge_gap(const struct window *v, enum gap_reason why,
                                                               : "a gap over what could be had";
 }
 
-/* A loss that came to light when the listener was past it. */
+/* A loss that came to light when the listener, at pos, was past it: the gap begins there. */
 static inline const char *judge_late_gap(const struct window *v, struct position since,
-                                         struct place at)
+                                         struct position pos)
 {
     const struct truth *t = truth_of(v);
     int b = truth_branch(t, since.epoch);
+    /* Of its own epoch, though it may have nothing yet: those before may have got no further. */
+    const struct place at = {truth_branch(t, pos.epoch), pos.offset};
     uint64_t end;
     unsigned younger;
-    if (b < 0 || !truth_end(t, b, at, &end, &younger) || end != since.offset || !younger)
+    if (b < 0 || !truth_end(t, b, at, &end, &younger) || end != since.offset)
         return "a late gap where no epoch ended";
     return truth_is_loss(t, b, at) ? NULL : "a late gap where nothing was lost";
 }
@@ -208,7 +221,9 @@ static inline const char *judge_message(const struct window *v, struct place at,
                                              : "a message of another order without a gap";
 }
 
-static inline const char *judge_start(const struct window *v, const struct catch_up *cu)
+/* since: what was asked for; the answer may put a loss before it in its place. */
+static inline const char *judge_start(const struct window *v, const struct catch_up *cu,
+                                      struct position since)
 {
     struct place start = truth_place(truth_of(v), cu->start);
     struct place head = truth_place(truth_of(v), cu->head);
@@ -220,9 +235,13 @@ static inline const char *judge_start(const struct window *v, const struct catch
         if (cu->gap == GAP_EXPIRED &&
             (cu->lost_to.epoch != cu->start.epoch || cu->lost_to.offset != cu->start.offset))
             return "what is lost does not end where the answer starts";
-        if (cu->gap)
-            return judge_gap(v, cu->gap, cu->since, cu->start);
-        return place_is(truth_place(truth_of(v), cu->since), start)
+        const char *wrong = NULL;
+        if (since.epoch != cu->since.epoch || since.offset != cu->since.offset)
+            wrong = cu->gap == GAP_EPOCH ? judge_late_gap(v, cu->since, since)
+                                         : "an answer to another position";
+        if (wrong || cu->gap)
+            return wrong ? wrong : judge_gap(v, cu->gap, since, cu->start);
+        return place_is(truth_place(truth_of(v), since), start)
                    ? NULL
                    : "an answer that begins elsewhere than asked, without a gap";
     }
@@ -248,9 +267,9 @@ static inline const char *judge_size(const struct catch_up *cu)
 
 /* *at: where it ends. */
 static inline const char *judge_page(const struct window *v, const struct catch_up *cu,
-                                     struct place *at)
+                                     struct position since, struct place *at)
 {
-    const char *wrong = judge_start(v, cu);
+    const char *wrong = judge_start(v, cu, since);
     struct place head = truth_place(truth_of(v), cu->head);
     *at = truth_place(truth_of(v), cu->start);
     for (uint32_t i = 0; !wrong && i < cu->count; i++) {

@@ -16,7 +16,8 @@ struct ask {
     int channel;
     bool has_key;
     uint64_t tick, now_ms;
-    struct place head; /* of the server then */
+    struct position since; /* that a catch-up asks for */
+    struct place head;     /* of the server then */
 };
 
 static inline struct ask *ask_new(struct world *w, unsigned slot, int channel)
@@ -72,26 +73,22 @@ static inline void listener_at(struct listener *l, struct position pos)
 }
 
 /* It goes on into another epoch, and nothing is said: if something was lost there, that must be
- * said later. */
+ * said later. Who was told of a gap stands in the newest epoch, and has passed nothing until it is
+ * further than there. */
 static inline void note_passed(struct listener *l, struct position next)
 {
     const struct truth *t = &l->w->truth[l->channel];
-    for (int b = truth_branch(t, next.epoch); b >= 0 && t->branch[b].epoch != l->pos.epoch;
-         b = t->branch[b].parent) {
-        if (t->branch[b].parent < 0 || l->n_passed == PASSED_MAX)
+    int mine = truth_branch(t, l->pos.epoch), b = truth_branch(t, next.epoch);
+    uint64_t end;
+    unsigned younger;
+    bool told = !truth_end(t, mine, (struct place){b, next.offset}, &end, &younger);
+    for (; b >= 0 && b != mine && t->branch[b].parent >= 0; b = t->branch[b].parent) {
+        const struct branch *br = &t->branch[b];
+        if (br->base < l->at.offset || (told && br->base == l->at.offset) ||
+            l->n_passed == PASSED_MAX)
             return;
-        l->passed[l->n_passed++] =
-            (struct position){t->branch[t->branch[b].parent].epoch, t->branch[b].base};
+        l->passed[l->n_passed++] = (struct position){t->branch[br->parent].epoch, br->base};
     }
-}
-
-/* What it passed on a way that the order has left is in this gap. */
-static inline void forget_passed(struct listener *l, struct place resumed)
-{
-    const struct truth *t = &l->w->truth[l->channel];
-    for (unsigned i = 0; i < l->n_passed; i++)
-        if (!truth_is_on(t, truth_down(t, l->at.branch, l->passed[i].offset + 1), resumed))
-            l->passed[i--] = l->passed[--l->n_passed];
 }
 
 static inline bool same_position(struct position a, struct position b)
@@ -99,6 +96,31 @@ static inline bool same_position(struct position a, struct position b)
     return a.epoch == b.epoch && a.offset == b.offset;
 }
 
+/* Who comes with a position of an epoch that is gone may be at a process that never heard of it,
+ * and is told only that: everything before it is in doubt. */
+static inline bool is_of_another_order(const struct listener *l, struct position since,
+                                       struct position resumed)
+{
+    const struct truth *t = &l->w->truth[l->channel];
+    const struct place to = {truth_branch(t, resumed.epoch), resumed.offset};
+    uint64_t end;
+    unsigned younger;
+    return same_position(since, l->pos) &&
+           !truth_end(t, truth_branch(t, since.epoch), to, &end, &younger);
+}
+
+/* A gap covers what it passed on a way that the order has left, and what it passed after `since`.
+ */
+static inline void forget_passed(struct listener *l, struct position since, struct place resumed)
+{
+    const struct truth *t = &l->w->truth[l->channel];
+    for (unsigned i = 0; i < l->n_passed; i++)
+        if (l->passed[i].offset >= since.offset ||
+            !truth_is_on(t, truth_down(t, l->at.branch, l->passed[i].offset + 1), resumed))
+            l->passed[i--] = l->passed[--l->n_passed];
+}
+
+/* Who stops between a loss and where it was found is told again, but not with the same words. */
 static inline const char *note_told(struct listener *l, enum gap_reason why, struct position since,
                                     struct position resumed)
 {
@@ -166,14 +188,16 @@ static inline void take_page(struct listener *l, const struct ask *a, const stru
 {
     struct window v = window_of(a);
     struct place end;
-    const char *wrong = judge_page(&v, cu, &end);
+    const char *wrong = judge_page(&v, cu, a->since, &end);
     say_wrong(l->w, l, wrong);
     if (wrong)
         return;
     l->w->seen->gap[cu->gap]++;
     say_wrong(l->w, l, note_told(l, cu->gap, cu->since, cu->start));
+    if (cu->gap == GAP_EPOCH && l->known && is_of_another_order(l, cu->since, cu->start))
+        l->n_passed = 0;
     if (cu->gap && l->known)
-        forget_passed(l, truth_place(&l->w->truth[l->channel], cu->start));
+        forget_passed(l, cu->since, truth_place(&l->w->truth[l->channel], cu->start));
     listener_at(l, cu->start);
     if (cu->gap && one_in(l->w, 4)) { /* some are closed by a gap, and come back with its end */
         listener_leave(l);
@@ -264,7 +288,6 @@ static inline void listener_join(struct listener *l)
         return;
     l->port = chance(w, w->slot[l->slot].n_ports);
     l->client = ++w->next_client;
-    l->n_passed = 0;
     struct ask *a = ask_new(w, l->slot, l->channel);
     struct bus_join *op = bus_join_new(on_joined, a);
     a->l = l;
@@ -272,8 +295,11 @@ static inline void listener_join(struct listener *l)
     op->channel = slice_dup(slice_str(channel_name[l->channel]));
     op->member = (struct bus_member){.client = l->client, .transport = "ws"};
     op->cu = wish(l);
-    if (op->cu.from != FROM_POSITION || !same_position(op->cu.since, l->pos))
+    a->since = op->cu.since;
+    if (op->cu.from != FROM_POSITION || !same_position(op->cu.since, l->pos)) {
         l->is_told = false; /* it begins anew */
+        l->n_passed = 0;
+    }
     w->seen->joined++;
     w->seen->resumed += op->cu.from == FROM_POSITION;
     trace(w, "listener %u joins %s at bus %u: %s %u,%" PRIu64 " last %u", l->number,
@@ -296,7 +322,7 @@ static inline void listener_ask_page(struct listener *l)
     op->channel = slice_dup(slice_str(channel_name[l->channel]));
     op->cu = limits(w);
     op->cu.from = FROM_POSITION;
-    op->cu.since = l->pos;
+    op->cu.since = a->since = l->pos;
     w->seen->pages++;
     bus_submit(w->slot[l->slot].port[l->port], &op->op);
     l->state = PAGING;
@@ -336,14 +362,6 @@ static inline void listeners_cut(struct world *w, unsigned slot)
 
 /* --- live --- */
 
-/* Also to those who catch up, when they are past it. */
-static inline void forgive_passed(struct listener *l, struct position since)
-{
-    for (unsigned i = 0; i < l->n_passed; i++)
-        if (l->passed[i].epoch == since.epoch)
-            l->passed[i--] = l->passed[--l->n_passed];
-}
-
 static inline void hear_gap(struct listener *l, const struct bus_event *ev)
 {
     struct world *w = l->w;
@@ -355,20 +373,18 @@ static inline void hear_gap(struct listener *l, const struct bus_event *ev)
                        .channel = l->channel,
                        .from = n ? n->tick : t->branch[l->at.branch].tick};
     struct place since = truth_place(t, ev->since), resumed = truth_place(t, ev->resumed);
-    if (place_is(resumed, l->at) && !place_is(since, l->at)) {
-        say_wrong(w, l, judge_late_gap(&v, ev->since, l->at));
-        forgive_passed(l, ev->since);
+    if (!place_is(since, l->at)) {
+        const char *wrong = judge_late_gap(&v, ev->since, l->pos);
+        if (ev->gap != GAP_EPOCH || wrong)
+            wrong = "a gap that does not begin where the listener is";
+        say_wrong(w, l, wrong);
         w->seen->late_gaps++;
-        return;
     }
-    if (!place_is(since, l->at))
-        say_wrong(w, l, "a gap that does not begin where the listener is");
-    else
-        say_wrong(w, l, judge_gap(&v, ev->gap, ev->since, ev->resumed));
+    say_wrong(w, l, judge_gap(&v, ev->gap, l->pos, ev->resumed));
     if (ev->gap == GAP_EPOCH)
         w->unwound[w->n_unwound++ % UNWOUND] = (struct unwound){l->channel, ev->since, ev->resumed};
     say_wrong(w, l, note_told(l, ev->gap, ev->since, ev->resumed));
-    forget_passed(l, resumed);
+    forget_passed(l, ev->since, resumed);
     listener_at(l, ev->resumed);
     w->seen->live_gaps++;
 }
@@ -392,14 +408,9 @@ static inline void on_event(void *ctx, const struct bus_event *ev)
           ev->since.epoch, ev->since.offset);
     for (int i = 0; i < LISTENERS; i++) {
         struct listener *l = &w->listener[i];
-        if (l->state == AWAY || l->slot != ear->slot || l->port != ear->port ||
+        if (l->state != LIVE || l->slot != ear->slot || l->port != ear->port ||
             l->channel != channel || w->failed[0])
             continue;
-        if (l->state != LIVE) {
-            if (!message)
-                forgive_passed(l, ev->since);
-            continue;
-        }
         if (!message) {
             hear_gap(l, ev);
             continue;

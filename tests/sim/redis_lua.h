@@ -59,13 +59,13 @@ static inline size_t lua_old(const struct world *w, int channel, const struct st
 }
 
 static inline void lua_end_epoch(struct world *w, int channel, struct shelf *s,
-                                 const struct command *c, bool lost)
+                                 const struct command *c, bool lost, bool unaware)
 {
     struct meta *m = &s->meta;
     const struct slice server = argv_at(c, 1);
     const uint64_t fresh = argv_u64(w, c, 2);
     int parent = truth_branch(&w->truth[channel], m->epoch);
-    m->line[m->n_line++] = (struct ended){m->epoch, m->offset, lost};
+    m->line[m->n_line++] = (struct ended){m->epoch, m->offset, lost, unaware};
     if (m->n_line > 32) {
         size_t n = 0;
         while (n < s->stream.n && s->stream.entry[n].offset <= m->line[0].last)
@@ -79,26 +79,49 @@ static inline void lua_end_epoch(struct world *w, int channel, struct shelf *s,
     snprintf(m->server, sizeof m->server, "%.*s", (int)server.len, server.ptr);
 }
 
+static inline void lua_mark(struct meta *m, int i)
+{
+    m->line[i].lost = true;
+    while (++i < m->n_line)
+        m->line[i].unaware = true;
+}
+
+/* "EPOCH:OFFSET" */
+static inline struct position known_at(struct world *w, struct slice text)
+{
+    struct slice epoch;
+    uint64_t e = 0, at = 0;
+    if (!slice_split(&text, ':', &epoch) || slice_to_u64(epoch, CURSOR_EPOCH_MAX, &e) || !e ||
+        slice_to_u64(text, UINT64_MAX, &at))
+        world_fail(w, "what is known is no position");
+    return (struct position){.epoch = (uint32_t)e, .offset = at};
+}
+
 /* True when a loss came to light. */
 static inline bool lua_witness(struct world *w, int channel, struct shelf *s,
                                const struct command *c)
 {
     struct meta *m = &s->meta;
-    const uint64_t known = argv_u64(w, c, 9), at = argv_u64(w, c, 10);
-    if (known == 0)
-        return false;
-    if (known == m->epoch) {
-        if (at <= m->offset)
-            return false;
-        lua_end_epoch(w, channel, s, c, true);
-        return true;
-    }
-    for (int i = 0; i < m->n_line; i++) {
-        struct ended *e = &m->line[i];
-        if (e->epoch != known || e->lost)
+    struct slice known = argv_at(c, 9), one;
+    while (slice_split(&known, ' ', &one)) {
+        if (!one.len)
             continue;
-        e->lost = at > e->last;
-        return e->lost;
+        const struct position p = known_at(w, one);
+        if (p.epoch == m->epoch) {
+            if (p.offset <= m->offset)
+                return false;
+            lua_end_epoch(w, channel, s, c, true, false);
+            return true;
+        }
+        for (int i = 0; i < m->n_line; i++) {
+            if (m->line[i].epoch != p.epoch)
+                continue;
+            if (m->line[i].lost || p.offset <= m->line[i].last)
+                return false;
+            lua_mark(m, i);
+            lua_end_epoch(w, channel, s, c, false, true);
+            return true;
+        }
     }
     return false;
 }
@@ -131,12 +154,12 @@ static inline struct key *find_key(struct meta *m, struct slice name)
 static inline bool lua_seen(struct world *w, struct meta *m, const struct command *c,
                             struct buf *out)
 {
-    const struct key *k = find_key(m, argv_at(c, 13));
+    const struct key *k = find_key(m, argv_at(c, 12));
     struct buf text;
-    if (!k || k->since + argv_u64(w, c, 11) <= server_now(w))
+    if (!k || k->since + argv_u64(w, c, 10) <= server_now(w))
         return false;
     buf_init(&text, 200);
-    if (slice_eq(slice_str(k->digest), argv_at(c, 14)))
+    if (slice_eq(slice_str(k->digest), argv_at(c, 13)))
         buf_printf(&text, "repeated %s", k->at);
     else
         buf_append_str(&text, "conflict");
@@ -165,7 +188,7 @@ static inline void lua_order(struct world *w, int life, int channel, const struc
         client_publish(w, life, argv_at(c, 7), SLICE("lost"));
     *before = m->epoch;
     if (!slice_eq(slice_str(m->server), argv_at(c, 1)) && m->epoch != fresh)
-        lua_end_epoch(w, channel, s, c, false);
+        lua_end_epoch(w, channel, s, c, false, false);
 }
 
 static inline void stream_add(struct stream *s, struct place at, uint64_t keep)
@@ -185,7 +208,7 @@ static inline void stream_add(struct stream *s, struct place at, uint64_t keep)
 /* LUA_FORGET_KEYS; no other field is as many as the six that there are. */
 static inline void lua_forget_keys(struct world *w, struct meta *m, const struct command *c)
 {
-    uint64_t age = argv_u64(w, c, 11), most = argv_u64(w, c, 12);
+    uint64_t age = argv_u64(w, c, 10), most = argv_u64(w, c, 11);
     size_t n = 0;
     while (n < m->n_keys && m->key[n].since + age <= server_now(w))
         n++;
@@ -212,19 +235,33 @@ static inline void lua_care(struct world *w, struct shelf *s, int channel, const
 static inline void lua_remember(struct world *w, struct meta *m, const struct command *c,
                                 struct slice at)
 {
-    struct key *k = find_key(m, argv_at(c, 13));
-    if (!argv_at(c, 13).len)
+    struct key *k = find_key(m, argv_at(c, 12));
+    if (!argv_at(c, 12).len)
         return;
     if (k)
         keys_drop(m, (size_t)(k - m->key), 1);
     m->key = realloc(m->key, (m->n_keys + 1) * sizeof *m->key);
     BUG_ON(!m->key);
-    m->key[m->n_keys++] = (struct key){.name = slice_dup(argv_at(c, 13)),
-                                       .digest = slice_dup(argv_at(c, 14)),
+    m->key[m->n_keys++] = (struct key){.name = slice_dup(argv_at(c, 12)),
+                                       .digest = slice_dup(argv_at(c, 13)),
                                        .at = slice_dup(at),
                                        .since = server_now(w)};
-    if (m->n_keys > argv_u64(w, c, 12) + 1)
+    if (m->n_keys > argv_u64(w, c, 11) + 1)
         lua_forget_keys(w, m, c);
+}
+
+static inline bool lua_begins_with(struct slice known, uint32_t epoch)
+{
+    struct slice first;
+    uint64_t e;
+    return slice_split(&known, ':', &first) && !slice_to_u64(first, UINT64_MAX, &e) && e == epoch;
+}
+
+static inline void append_line(const struct meta *m, struct buf *out)
+{
+    for (int i = 0; i < m->n_line; i++)
+        buf_printf(out, "%u:%" PRIu64 "%s%s ", m->line[i].epoch, m->line[i].last,
+                   m->line[i].lost ? "!" : "", m->line[i].unaware ? "?" : "");
 }
 
 static inline void server_publish(struct world *w, int life, const struct command *c,
@@ -236,7 +273,7 @@ static inline void server_publish(struct world *w, int life, const struct comman
     uint32_t before;
     struct buf text;
     check_pubsub(w, argv_at(c, 6), argv_at(c, 7), channel);
-    if (uid_of_body(argv_at(c, 8)) % 2 && !argv_at(c, 13).len) /* odd ones have a key */
+    if (uid_of_body(argv_at(c, 8)) % 2 && !argv_at(c, 12).len) /* odd ones have a key */
         world_fail(w, "a publish has lost its key");
     if (lua_seen(w, m, c, out))
         return;
@@ -263,8 +300,13 @@ static inline void server_publish(struct world *w, int life, const struct comman
     lua_care(w, s, channel, c);
     lua_remember(w, m, c, slice_of(text.data, at));
     client_publish(w, life, argv_at(c, 7), buf_slice(&text));
-    reply_bulk(out, slice_of(text.data, head));
     trace(w, "L%d %s ordered %.*s", life, channel_name[channel], (int)head, text.data);
+    text.len = head;
+    if (m->n_line && !lua_begins_with(argv_at(c, 9), m->epoch)) {
+        buf_append_char(&text, ' ');
+        append_line(m, &text);
+    }
+    reply_bulk(out, buf_slice(&text));
     buf_release(&text);
 }
 
@@ -306,14 +348,13 @@ static inline void reply_range(struct world *w, int channel, const struct stream
         reply_entry(w, channel, &s->entry[back ? to - 1 - (i - from) : i], out);
 }
 
-static inline void reply_line(const struct meta *m, struct buf *out)
+static inline void reply_line(const struct world *w, const struct meta *m, struct buf *out)
 {
     struct buf line;
     buf_init(&line, 4096);
-    for (int i = 0; i < m->n_line; i++)
-        buf_printf(&line, "%u:%" PRIu64 "%s ", m->line[i].epoch, m->line[i].last,
-                   m->line[i].lost ? "!" : "");
+    append_line(m, &line);
     reply_bulk(out, buf_slice(&line));
+    trace(w, "after %.*s", (int)line.len, line.len ? line.data : "");
     buf_release(&line);
 }
 
@@ -342,7 +383,7 @@ static inline void server_read(struct world *w, int life, const struct command *
     buf_append_str(out, "*5\r\n");
     reply_text_u64(out, m->epoch);
     reply_text_u64(out, m->offset);
-    reply_line(m, out);
+    reply_line(w, m, out);
     reply_text_u64(out, server_now(w));
     reply_range(w, channel, &s->stream, c, out);
     trace(w, "L%d %s read %.*s %.*s: at %u %" PRIu64 ", %zu kept%s", life, channel_name[channel],

@@ -17,7 +17,8 @@ static inline void on_history(struct bus_op *op)
     bool away = is_away(a, op);
     trace_answer(a, op, &h->cu);
     if (!away && !a->w->failed[0]) {
-        const char *wrong = h->reverse ? judge_back(&v, &h->cu) : judge_page(&v, &h->cu, &end);
+        const char *wrong =
+            h->reverse ? judge_back(&v, &h->cu) : judge_page(&v, &h->cu, a->since, &end);
         if (!wrong)
             wrong = judge_fresh(&v, &h->cu, a->head);
         if (!wrong)
@@ -49,12 +50,14 @@ static inline void read_history(struct world *w)
     if (slot == SLOTS)
         return;
     int channel = l->known ? l->channel : any_channel(w);
-    struct bus_history *op = bus_history_new(on_history, ask_new(w, slot, channel));
+    struct ask *a = ask_new(w, slot, channel);
+    struct bus_history *op = bus_history_new(on_history, a);
     op->channel = slice_dup(slice_str(channel_name[channel]));
     op->cu = limits(w);
     op->reverse = one_in(w, 2);
     op->cu.from = l->known && one_in(w, 2) ? FROM_POSITION : one_in(w, 4) ? FROM_NOW : FROM_LAST_N;
     op->cu.since = one_in(w, 3) && l->known ? odd_position(w, l) : l->pos;
+    a->since = op->cu.since;
     op->cu.last_n = one_in(w, 3) ? UINT32_MAX : chance(w, 40);
     bus_submit(any_port(w, slot), &op->op);
 }

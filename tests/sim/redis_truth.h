@@ -72,6 +72,15 @@ static inline struct place truth_place(const struct truth *t, struct position po
     return truth_down(t, b, pos.offset);
 }
 
+/* The same; what is ahead of all that there ever was in its epoch is where that ended. */
+static inline struct place truth_place_up_to(const struct truth *t, struct position pos)
+{
+    int b = truth_branch(t, pos.epoch);
+    if (b >= 0 && pos.offset > t->branch[b].base + t->branch[b].n)
+        pos.offset = t->branch[b].base + t->branch[b].n;
+    return truth_place(t, pos);
+}
+
 /* The branch that this one grew out of in the end: an order that began anew. */
 static inline int truth_root(const struct truth *t, int b)
 {
@@ -91,6 +100,22 @@ static inline bool truth_is_on(const struct truth *t, struct place p, struct pla
         b = t->branch[b].parent;
     }
     return p.branch >= 0 && b >= 0 && p.offset <= end;
+}
+
+/* How far the ways to two places are one. */
+static inline uint64_t truth_common(const struct truth *t, struct place a, struct place b)
+{
+    if (a.branch < 0 || b.branch < 0 || truth_root(t, a.branch) != truth_root(t, b.branch))
+        return 0;
+    uint64_t low = 0, high = a.offset < b.offset ? a.offset : b.offset;
+    while (low < high) {
+        uint64_t mid = low + (high - low + 1) / 2;
+        if (place_is(truth_down(t, a.branch, mid), truth_down(t, b.branch, mid)))
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return low;
 }
 
 /* How far the way to head goes along branch b; false when it does not go there. *younger is how
@@ -151,13 +176,31 @@ static inline struct place truth_add(struct truth *t, int b, struct slice text, 
     return (struct place){b, br->base + br->n};
 }
 
-/* Was something ordered in this epoch that is not on the way to head? Then its end there is where
- * it was lost. */
-static inline bool truth_is_loss(const struct truth *t, int b, struct place head)
+/* Where the way to branch b leaves the way to head: the branch that it leaves, and how far that was
+ * gone by then. -1: they have nothing in common. */
+static inline int truth_fork(const struct truth *t, int b, struct place head, uint64_t *at)
 {
     uint64_t end;
     unsigned younger;
-    return truth_end(t, b, head, &end, &younger) && t->branch[b].base + t->branch[b].n > end;
+    *at = b >= 0 ? t->branch[b].base + t->branch[b].n : 0;
+    for (; b >= 0 && !truth_end(t, b, head, &end, &younger); b = t->branch[b].parent)
+        *at = t->branch[b].base;
+    return b;
+}
+
+/* Was something ordered in this epoch, or in others that followed it, that is not on the way to
+ * head? Then its end there is where it was lost. */
+static inline bool truth_is_loss(const struct truth *t, int b, struct place head)
+{
+    uint64_t end, at;
+    unsigned younger;
+    if (!truth_end(t, b, head, &end, &younger))
+        return false;
+    for (int i = 0; i < t->n; i++)
+        if (t->branch[i].n && truth_fork(t, i, head, &at) == b && at >= end &&
+            t->branch[i].base + t->branch[i].n > end)
+            return true;
+    return false;
 }
 
 static inline void truth_release(struct truth *t)

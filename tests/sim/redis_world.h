@@ -63,7 +63,7 @@ struct stream {
 struct ended {
     uint32_t epoch;
     uint64_t last;
-    bool lost;
+    bool lost, unaware; /* "!", "?", as lineage.h has them */
 };
 
 struct key {
@@ -159,7 +159,7 @@ struct listener {
     struct position pos;
     struct place at;
     unsigned n_passed;
-    struct position passed[PASSED_MAX]; /* ends of epochs, passed silently since it joined */
+    struct position passed[PASSED_MAX]; /* ends of epochs, passed silently */
     bool is_told;                       /* of a gap of epoch: where it began, where it ended */
     struct position told_since, told;
 };

@@ -10,7 +10,9 @@
  *   CRIER_SEED=N     only that one       CRIER_ROUNDS=N   so many, from seed 1
  *   CRIER_TRACE=1    says what happens
  *
- * That the judge can fail is shown below. MUTATIONS
+ * That the judge can fail is shown below. What it finds of losses within the usual rounds, tried by
+ * hand: an unaware epoch that is not told (seed 47), epochs after a late loss that are not marked
+ * (709), a process that says its newest epoch only (10).
  */
 #include "redis_fate.h"
 
@@ -243,31 +245,27 @@ static void judge_passed(struct world *w, const struct listener *l)
 }
 
 /* A process knows what it has acknowledged and what it has delivered: if that was lost, it has told
- * the server, who tells everyone. */
+ * the server, who tells everyone. It knows the last epochs of its order; where the server's went on
+ * in the same epoch as its own there is no end that could be marked. */
 static void judge_told(struct world *w, int channel, struct position pos)
 {
-    const struct meta *m = &w->life[w->master].shelf[channel].meta;
-    for (int k = 0; k < m->n_line; k++)
-        if (m->line[k].epoch == pos.epoch && m->line[k].last < pos.offset && !m->line[k].lost)
-            world_fail(w, "nobody is told that %u,%" PRIu64 " of %s is lost", pos.epoch, pos.offset,
-                       channel_name[channel]);
-}
-
-static void judge_losses(struct world *w)
-{
-    for (unsigned i = 0; i < w->n_slots && !w->refuses; i++)
-        for (int c = 0; c < CHANNELS; c++)
-            judge_told(w, c, w->slot[i].acked[c].pos);
-    /* A mark can be lost like everything else, when a second server takes over. */
-    for (unsigned i = 0; i < UNWOUND && i < w->n_unwound && w->n_lives == 2; i++) {
-        const struct unwound *u = &w->unwound[i];
-        const struct truth *t = &w->truth[u->channel];
-        struct place head = shelf_head(t, &w->life[w->master].shelf[u->channel]);
-        uint64_t end;
-        unsigned younger;
-        if (truth_end(t, truth_branch(t, u->resumed.epoch), head, &end, &younger))
-            judge_told(w, u->channel, u->pos);
-    }
+    const struct truth *t = &w->truth[channel];
+    const struct shelf *s = &w->life[w->master].shelf[channel];
+    const struct place head = shelf_head(t, s);
+    uint64_t at, end = 0;
+    unsigned younger, lost = 0;
+    int b = truth_branch(t, pos.epoch), fork = truth_fork(t, b, head, &at);
+    for (int i = b; i != fork && i >= 0; i = t->branch[i].parent)
+        lost++;
+    if (fork < 0 || lost >= KNOWN_MAX || !truth_end(t, fork, head, &end, &younger) || at < end ||
+        truth_is_on(t, truth_place(t, pos), head))
+        return;
+    for (int k = 0; k < s->meta.n_line; k++)
+        if (s->meta.line[k].last == end && s->meta.line[k].lost)
+            return;
+    if (younger <= KNOWN_EPOCHS)
+        world_fail(w, "nobody is told that %u,%" PRIu64 " of %s is lost", pos.epoch, pos.offset,
+                   channel_name[channel]);
 }
 
 /* Without a new message nobody sees that a server has begun anew (flush, eviction). */
@@ -300,7 +298,18 @@ static void finish(struct world *w)
     judge_heads(w, true);
     for (int i = 0; i < LISTENERS; i++)
         judge_passed(w, &w->listener[i]);
-    judge_losses(w);
+    for (unsigned i = 0; i < w->n_slots && !w->refuses; i++)
+        for (int c = 0; c < CHANNELS; c++)
+            judge_told(w, c, w->slot[i].acked[c].pos);
+    for (unsigned i = 0; i < UNWOUND && i < w->n_unwound; i++) {
+        const struct unwound *u = &w->unwound[i];
+        const struct truth *t = &w->truth[u->channel];
+        struct place head = shelf_head(t, &w->life[w->master].shelf[u->channel]);
+        uint64_t end;
+        unsigned younger;
+        if (truth_end(t, truth_branch(t, u->resumed.epoch), head, &end, &younger))
+            judge_told(w, u->channel, u->pos);
+    }
 }
 
 /* --- a run --- */
@@ -497,7 +506,7 @@ static void expect_page(const struct hand *h, struct catch_up cu, uint64_t last,
     cu.lost_to = cu.start;
     for (uint64_t i = cu.start.offset + 1; i <= last; i++)
         msgs[cu.count++] = hand_message(i > 3 ? 9 : 7, i, (unsigned)(i > 3 ? 100 + i : i));
-    const char *got = judge_page(&h->v, &cu, &end);
+    const char *got = judge_page(&h->v, &cu, cu.since, &end);
     assert_string_equal(got ? got : "fine", want);
     for (uint32_t i = 0; i < cu.count; i++)
         msg_unref(msgs[i]);
@@ -513,9 +522,10 @@ static void test_the_judge_accepts_what_is_so(void **state)
     expect_gap(h, GAP_EPOCH, at(7, 5), at(9, 3), "fine");
     expect_gap(h, GAP_EPOCH, at(7, 3), at(9, 3), "fine"); /* more of 7 was lost there */
     expect_gap(h, GAP_EPOCH, at(8, 1), at(7, 2), "fine"); /* never heard of */
+    expect_gap(h, GAP_EPOCH, at(9, 4), at(9, 4), "fine"); /* found when it was past it */
     expect_gap(h, GAP_EXPIRED, at(7, 1), at(7, 2), "fine");
     expect_gap(h, GAP_AHEAD, at(9, 9), at(9, 6), "fine");
-    assert_null(judge_late_gap(&h->v, at(7, 3), truth_place(truth_of(&h->v), at(9, 5))));
+    assert_null(judge_late_gap(&h->v, at(7, 3), at(9, 5)));
     expect_page(h, (struct catch_up){.from = FROM_NOW, .start = at(9, 6), .complete = true}, 6,
                 "fine");
     expect_page(h, (struct catch_up){.from = FROM_POSITION, .since = at(7, 3), .start = at(7, 3)},
@@ -555,7 +565,6 @@ static void test_the_judge_sees_gaps_that_lie(void **state)
 {
     struct hand *h = hand_new();
     (void)state;
-    expect_gap(h, GAP_EPOCH, at(9, 4), at(9, 4), "a gap without cause");
     expect_gap(h, GAP_EPOCH, at(7, 2), at(9, 3), "a gap without cause");
     expect_gap(h, GAP_AHEAD, at(7, 5), at(9, 3), "a gap without cause");
     expect_gap(h, GAP_EPOCH, at(7, 5), at(9, 4), "a gap that goes on elsewhere than it must");
@@ -564,8 +573,8 @@ static void test_the_judge_sees_gaps_that_lie(void **state)
     expect_gap(h, GAP_EXPIRED, at(7, 2), at(9, 4), "a gap over what could be had");
     expect_gap(h, GAP_EXPIRED, at(9, 4), at(9, 4), "an expired gap that leads nowhere");
     expect_gap(h, GAP_EPOCH, at(7, 5), at(8, 1), "a gap that ends nowhere");
-    const struct place past = truth_place(truth_of(&h->v), at(9, 5));
-    assert_string_equal(judge_late_gap(&h->v, at(9, 4), past), "a late gap where no epoch ended");
+    assert_string_equal(judge_late_gap(&h->v, at(9, 4), at(9, 5)),
+                        "a late gap where no epoch ended");
     hand_free(h);
 }
 

@@ -161,6 +161,46 @@ static void test_a_lineage_knows_what_was_lost(void **state)
     assert_int_equal(lineage_next_loss(&l, 21), UINT64_MAX);
 }
 
+/* loss 0: it is aware of all. */
+static void expect_unaware(const struct lineage *l, uint32_t epoch, uint64_t offset,
+                           struct position want)
+{
+    struct position loss;
+    assert_int_equal(lineage_is_unaware(l, (struct position){epoch, offset}, &loss),
+                     want.epoch != 0);
+    if (want.epoch) {
+        assert_int_equal(loss.epoch, want.epoch);
+        assert_int_equal(loss.offset, want.offset);
+    }
+}
+
+static void test_a_lineage_knows_who_is_unaware_of_a_loss(void **state)
+{
+    (void)state;
+    const struct position none = {0}, first = {11, 5}, second = {13, 9};
+    struct lineage l;
+    assert_int_equal(lineage_parse(SLICE("10:3 11:5! 12:9? 13:9? 14:20"), &l), ERR_OK);
+    expect_unaware(&l, 12, 7, first);
+    expect_unaware(&l, 12, 5, first);
+    expect_unaware(&l, 13, 9, first);
+    expect_unaware(&l, 12, 4, none); /* before it */
+    expect_unaware(&l, 10, 3, none);
+    expect_unaware(&l, 11, 5, none);
+    expect_unaware(&l, 14, 20, none);
+    expect_unaware(&l, 15, 21, none);
+    /* Two losses: of both, of the second only. */
+    assert_int_equal(lineage_parse(SLICE("11:5! 12:9? 13:9!? 14:20? 15:30"), &l), ERR_OK);
+    expect_unaware(&l, 14, 20, first);
+    expect_unaware(&l, 13, 9, first);
+    assert_true(lineage_is_loss(&l, second));
+    assert_int_equal(lineage_parse(SLICE("11:5! 12:9 13:9! 14:20? 15:30"), &l), ERR_OK);
+    expect_unaware(&l, 14, 20, second);
+    expect_unaware(&l, 13, 9, none);
+    /* The loss is forgotten: it is told where the reader is. */
+    assert_int_equal(lineage_parse(SLICE("12:9? 13:9"), &l), ERR_OK);
+    expect_unaware(&l, 12, 8, (struct position){12, 8});
+}
+
 static void test_a_lineage_forgets_the_oldest(void **state)
 {
     (void)state;
@@ -177,8 +217,9 @@ static void test_a_lineage_forgets_the_oldest(void **state)
 static void test_what_is_no_lineage_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"1",    "1:", ":1",  "a:1",   "1:b",  "1:2:3",  "1:2 3",
-                                        "-1:2", "!",  "1:!", "1:2!!", "1!:2", "1:5 2:4"};
+    static const char *const texts[] = {"1",     "1:",   ":1",   "a:1",    "1:b",   "1:2:3",
+                                        "1:2 3", "-1:2", "!",    "1:!",    "1:2!!", "1:2?!",
+                                        "1:2??", "?",    "1!:2", "1:5 2:4"};
     struct lineage l;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         assert_int_equal(lineage_parse(slice_str(texts[i]), &l), ERR_SYNTAX);
@@ -194,6 +235,7 @@ int main(void)
         cmocka_unit_test(test_what_the_script_answers_has_no_body),
         cmocka_unit_test(test_a_lineage_knows_where_epochs_ended),
         cmocka_unit_test(test_a_lineage_knows_what_was_lost),
+        cmocka_unit_test(test_a_lineage_knows_who_is_unaware_of_a_loss),
         cmocka_unit_test(test_a_lineage_forgets_the_oldest),
         cmocka_unit_test(test_what_is_no_lineage_is_refused),
     };

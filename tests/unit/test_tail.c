@@ -199,8 +199,10 @@ static void test_an_order_goes_on_in_another_epoch(void **state)
         {since(EPOCH, 19), {GAP_EPOCH, 18, 19, 20, true}, EPOCH + 1},
         {since(EPOCH, 25), {GAP_EPOCH, 18, 19, 20, true}, EPOCH + 1},
         {since(EPOCH + 1, 21), {GAP_AHEAD, 20, 0, 0, true}, EPOCH + 1},
-        {since(EPOCH, 3), {GAP_EXPIRED, 15, 16, 20, true}, EPOCH},
-        {since(EPOCH + 2, 19), {GAP_EPOCH, 15, 16, 20, true}, EPOCH},
+        /* who was told of a gap stands in the newest epoch */
+        {since(EPOCH, 3), {GAP_EXPIRED, 15, 16, 20, true}, EPOCH + 1},
+        {since(EPOCH + 1, 15), {GAP_NONE, 15, 16, 20, true}, EPOCH + 1},
+        {since(EPOCH + 2, 19), {GAP_EPOCH, 15, 16, 20, true}, EPOCH + 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct catch_up cu = cases[i].from;
@@ -221,7 +223,7 @@ static void test_nobody_passes_a_loss_without_a_gap(void **state)
     struct tail s = tail_at(10);
     append(&s, 5, 8, 1);
     tail_new_epoch(&s, EPOCH + 1);
-    s.line->lost[0] = true; /* 18 is where EPOCH ends here */
+    s.line->mark[0] = LINEAGE_LOST; /* 18 is where EPOCH ends here */
     expect(&s, since(EPOCH, 16), false, (struct want){GAP_NONE, 16, 17, 18, false});
     expect(&s, since(EPOCH, 18), false, (struct want){GAP_EPOCH, 18, 0, 0, true});
     append(&s, 5, 2, 1);
@@ -239,6 +241,68 @@ static void test_nobody_passes_a_loss_without_a_gap(void **state)
     for (uint32_t k = 0; k < cu.count; k++)
         msg_unref(cu.msgs[k]);
     free(cu.msgs);
+    tail_release(&s);
+}
+
+/* The loss is found when the order is past it. */
+static void test_who_passed_a_loss_before_it_was_found_is_told(void **state)
+{
+    (void)state;
+    struct tail s = tail_at(10);
+    append(&s, 50, 8, 1);
+    tail_new_epoch(&s, EPOCH + 1);
+    append(&s, 50, 2, 1); /* 19, 20 */
+    tail_new_epoch(&s, EPOCH + 2);
+    s.line->mark[0] = LINEAGE_LOST;
+    s.line->mark[1] = LINEAGE_UNAWARE;
+    append(&s, 50, 2, 1);
+    expect(&s, since(EPOCH + 1, 19), false, (struct want){GAP_EPOCH, 19, 20, 22, true});
+    expect(&s, since(EPOCH + 1, 20), false, (struct want){GAP_EPOCH, 20, 21, 22, true});
+    expect(&s, since(EPOCH + 2, 20), false, (struct want){GAP_NONE, 20, 21, 22, true});
+    expect(&s, since(EPOCH + 2, 19), false, (struct want){GAP_NONE, 19, 20, 22, true});
+    expect(&s, since(EPOCH, 17), false, (struct want){GAP_NONE, 17, 18, 18, false});
+    struct catch_up cu = since(EPOCH + 1, 20);
+    assert_int_equal(tail_catch_up(&s, &cu, false), ERR_OK);
+    assert_int_equal(cu.since.epoch, EPOCH); /* from where it was lost */
+    assert_int_equal(cu.since.offset, 18);
+    assert_int_equal(cu.start.epoch, EPOCH + 2); /* where nobody is told again */
+    for (uint32_t k = 0; k < cu.count; k++)
+        msg_unref(cu.msgs[k]);
+    free(cu.msgs);
+    /* An epoch that is gone had it from the one that did not know. */
+    lineage_add_stray(s.line, (struct position){EPOCH + 7, 19});
+    expect(&s, since(EPOCH + 7, 19), false, (struct want){GAP_EPOCH, 19, 20, 22, true});
+    expect(&s, since(EPOCH + 7, 25), false, (struct want){GAP_EPOCH, 19, 20, 22, true});
+    expect(&s, since(EPOCH + 7, 15), false, (struct want){GAP_NONE, 15, 16, 18, false});
+    assert_int_equal(tail_loss_before(&s, (struct position){EPOCH + 7, 25}).offset, 18);
+    tail_release(&s);
+}
+
+static void test_the_order_is_adopted(void **state)
+{
+    (void)state;
+    struct tail s = tail_at(10), order;
+    append(&s, 50, 2, 1); /* 11, 12 */
+    tail_new_epoch(&s, EPOCH + 1);
+    append(&s, 50, 2, 1); /* 13, 14 */
+    lineage_add_stray(s.line, (struct position){EPOCH + 7, 11});
+    tail_init(&order, (struct position){EPOCH + 3, 14});
+    struct lineage line;
+    assert_int_equal(lineage_parse(SLICE("9:12! 10:14? 11:14"), &line), ERR_OK);
+    tail_reset(&order, order.head, &line);
+    tail_adopt(&s, &order);
+    assert_int_equal(s.head.epoch, EPOCH + 3);
+    assert_int_equal(s.count, 4);
+    expect(&s, since(EPOCH + 1, 14), false, (struct want){GAP_EPOCH, 14, 0, 0, true});
+    expect(&s, since(EPOCH + 2, 14), false, (struct want){GAP_NONE, 14, 0, 0, true});
+    expect(&s, since(EPOCH + 3, 13), false, (struct want){GAP_NONE, 13, 14, 14, true});
+    expect(&s, since(EPOCH + 7, 12), false, (struct want){GAP_EPOCH, 11, 12, 12, false});
+    /* Who got a message of an epoch that is forgotten could not go on from there. */
+    assert_int_equal(lineage_parse(SLICE("10:14? 11:14 12:14"), &line), ERR_OK);
+    tail_reset(&order, (struct position){EPOCH + 4, 14}, &line);
+    tail_adopt(&s, &order);
+    assert_int_equal(s.count, 2);
+    tail_release(&order);
     tail_release(&s);
 }
 
@@ -454,6 +518,8 @@ int main(void)
         cmocka_unit_test(test_every_gap_and_none),
         cmocka_unit_test(test_an_order_goes_on_in_another_epoch),
         cmocka_unit_test(test_nobody_passes_a_loss_without_a_gap),
+        cmocka_unit_test(test_who_passed_a_loss_before_it_was_found_is_told),
+        cmocka_unit_test(test_the_order_is_adopted),
         cmocka_unit_test(test_what_is_older_is_put_before),
         cmocka_unit_test(test_gaps_when_nothing_is_kept),
         cmocka_unit_test(test_pages_by_messages),

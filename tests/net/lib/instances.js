@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { resolve } from 'node:path';
-import { get, history, query, request } from './http.js';
+import { get, query, request } from './http.js';
 import { cleanEnv, startServer } from './server.js';
 import { until } from './wait.js';
 
@@ -41,11 +41,21 @@ export async function publishSurely(server, channel, body, key = `surely-${Math.
   }, 'a publish is acknowledged');
 }
 
+// A page of it, asked for until the instance is not away.
+async function historySurely(server, channel, parameters) {
+  return until(async () => {
+    const answer = await get(server, `/api/channels/${encodeURIComponent(channel)}/history?${query(parameters)}`);
+    if (answer.status === 503) return undefined;
+    if (answer.status !== 200) throw new Error(`history answered ${answer.status} ${answer.text}`);
+    return answer.json();
+  }, 'a history is answered');
+}
+
 // Everything that is kept of a channel, oldest first. A history in which something was lost says so.
 export async function wholeHistory(server, channel, { lossy = false } = {}) {
   const messages = [];
   for (let since; ; ) {
-    const page = await history(server, channel, { limit: 1000, since });
+    const page = await historySurely(server, channel, { limit: 1000, since });
     if (page.gap && !lossy) throw new Error(`a gap in the history: ${JSON.stringify(page.gap)}`);
     messages.push(...page.messages);
     if (page.complete) return messages;
