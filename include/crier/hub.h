@@ -134,17 +134,19 @@ struct session {
     uint16_t n_subs;
     uint16_t n_behind; /* subscriptions that are not live yet */
     uint16_t close_code;
-    uint16_t end_code;   /* while `ending`: of the Close that waits; its reason, NULL: the answer */
-    const char *end_why; /* to the client's own */
-    uint8_t state;       /* enum session_state */
-    bool quiet;          /* the closing notice is out and nothing more may be pushed */
-    bool peer_closed;    /* the client has said its own goodbye (WebSocket Close) */
-    bool ending;         /* session_ends_later was said */
-    bool cut;            /* close without flushing further */
-    bool head_left;      /* the half-sent entry is of a subscription that has ended */
-    bool coding_begun;   /* the header of the gzip stream is in the outbox, or was */
-    bool coding_ended;   /* and so is its trailer, as the last entry */
-    struct plain_sum sum; /* of what a gzip stream has sent whole */
+    uint16_t end_code; /* while `ending`: of the Close that waits */
+    union {
+        const char *end_why;  /* of a WebSocket: its reason, NULL: the answer to the client's own */
+        struct plain_sum sum; /* of an event stream with gzip: of what was sent whole */
+    };
+    uint8_t state;     /* enum session_state */
+    bool quiet;        /* the closing notice is out and nothing more may be pushed */
+    bool peer_closed;  /* the client has said its own goodbye (WebSocket Close) */
+    bool ending;       /* session_ends_later was said */
+    bool cut;          /* close without flushing further */
+    bool head_left;    /* the half-sent entry is of a subscription that has ended */
+    bool coding_begun; /* the header of the gzip stream is in the outbox, or was */
+    bool coding_ended; /* and so is its trailer, as the last entry */
 };
 
 /* --- hub --- */
