@@ -17,6 +17,9 @@ void ws_push(struct session *s, enum ws_opcode opcode, struct slice payload);
 void ws_frame_append(struct buf *b, enum ws_opcode opcode, struct slice payload);
 void ws_tick(struct session *s);
 void ws_closing(struct session *s, uint16_t code, const char *reason);
+/* What the client sent ends it: a Close, after the answers to what it sent before. why: constant.
+ */
+void ws_end(struct session *s, uint16_t code, const char *why);
 /* A Close frame's payload; reason is cut at 123 bytes. */
 void ws_push_close(struct session *s, uint16_t code, struct slice reason);
 

@@ -182,8 +182,9 @@ void session_cut(struct session *s);
 void session_heard(struct session *s);
 bool session_wants_reading(const struct session *s);
 /* The client has said its last: nothing more is read, and once the bus has answered what is in
- * flight the session is flushed, whether or not it has something to write. */
-void session_ends_later(struct session *s);
+ * flight the session is flushed, whether or not it has something to write; whoever flushes closes
+ * it with code and why (constant; NULL: the answer to the client's own Close). */
+void session_ends_later(struct session *s, uint16_t code, const char *why);
 
 /* --- session: what everyone may do --- */
 struct sub_request {

@@ -223,7 +223,7 @@ static void ws_on_received(struct session *s, bool binary, struct slice payload)
 {
     struct slice content;
     if (binary)
-        session_close(s, WS_CODE_NOT_ACCEPTED, "binary frames are not accepted in chat rooms");
+        ws_end(s, WS_CODE_NOT_ACCEPTED, "binary frames are not accepted in chat rooms");
     else if (json_check(payload, true, NULL))
         say_error(s, "Invalid JSON format");
     else if (!content_of(payload, &content))

@@ -226,8 +226,10 @@ bool session_wants_reading(const struct session *s)
     return s->in_flight < HUB_COMMANDS_IN_FLIGHT && !s->ending;
 }
 
-void session_ends_later(struct session *s)
+void session_ends_later(struct session *s, uint16_t code, const char *why)
 {
+    s->end_code = code;
+    s->end_why = why;
     s->ending = true;
     if (!s->in_flight)
         session_mark_dirty(s);

@@ -441,7 +441,7 @@ void command_received(struct session *s, bool binary, struct slice text)
     struct json_error at;
     char what[160];
     if (binary) {
-        session_close(s, WS_CODE_NOT_ACCEPTED, "binary frames are not accepted in format=json");
+        ws_end(s, WS_CODE_NOT_ACCEPTED, "binary frames are not accepted in format=json");
         return;
     }
     if (json_check(text, true, &at)) {

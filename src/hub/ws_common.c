@@ -57,6 +57,14 @@ void ws_push_close(struct session *s, uint16_t code, struct slice reason)
     ws_push(s, WS_CLOSE, slice_of(payload, n));
 }
 
+void ws_end(struct session *s, uint16_t code, const char *why)
+{
+    if (s->in_flight)
+        session_ends_later(s, code, why);
+    else
+        session_close(s, code, why);
+}
+
 void ws_closing(struct session *s, uint16_t code, const char *reason)
 {
     struct buf cursor;

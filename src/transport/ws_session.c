@@ -28,13 +28,13 @@ static void end_now(struct session *s, uint16_t code, const char *why)
 /* `why` NULL: the client's own Close is answered. What it sent before is answered first. */
 static void end(struct session *s, uint16_t code, const char *why)
 {
+    if (s->ending)
+        return; /* for another reason, which came first */
     if (!s->in_flight) {
         end_now(s, code, why);
         return;
     }
-    s->end_code = code;
-    s->end_why = why;
-    session_ends_later(s);
+    session_ends_later(s, code, why);
 }
 
 void ws_session_end_if_due(struct session *s)
@@ -64,7 +64,7 @@ static void fail(struct session *s, uint16_t code, const char *why, enum metric 
 static void on_message(void *ctx, bool binary, struct slice payload)
 {
     struct session *s = ((struct ws_session *)ctx)->s;
-    if (s->state == SESSION_OPEN)
+    if (s->state == SESSION_OPEN && !s->ending)
         s->dialect->received(s, binary, payload);
 }
 
@@ -84,7 +84,7 @@ static bool admit_control(struct ws_session *w)
 static void on_ping(void *ctx, struct slice payload)
 {
     struct ws_session *w = ctx;
-    if (admit_control(w) && w->s->state == SESSION_OPEN)
+    if (admit_control(w) && w->s->state == SESSION_OPEN && !w->s->ending)
         ws_push(w->s, WS_PONG, payload);
 }
 

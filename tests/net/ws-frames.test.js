@@ -152,6 +152,16 @@ for (const [what, last, code] of [['a Close', frame(CLOSE, closePayload(1000)), 
   });
 }
 
+test('what was sent before a binary frame is answered before the Close that refuses it, nothing after it is', async (t) => {
+  const server = await startServer(t);
+  const ws = await openRawWs(t, server, '/ws?channel=a');
+  ws.send(frame(TEXT, '{"op":"publish","channel":"b","data":1,"ref":1}'), frame(BINARY, 'x'), frame(TEXT, '{"op":"ping","ref":2}'), frame(PING, 'y'));
+  assert.equal((await ws.json()).ref, 1);
+  assert.equal((await ws.frame()).payload.readUInt16BE(), 1003);
+  ws.send(frame(CLOSE, closePayload(1003)));
+  assert.equal(await ws.raw.all(), '');
+});
+
 for (const code of [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999]) {
   test(`a close with ${code} is answered with it, then the end`, async (t) => {
     const server = await startServer(t);
