@@ -149,6 +149,8 @@ static void refuse(struct h2_exchange *x, int status, const char *code, const ch
     struct buf b;
     buf_init(&b, 4096);
     http_problem_text(&b, status, code, detail);
+    if (status == 503)
+        http_add_header(&res, "Retry-After", "2");
     res.body = buf_slice(&b);
     answer(x, &res);
     buf_release(&b);
