@@ -143,7 +143,8 @@ $(LOAD:%=$(BUILD)/load/%): $(BUILD)/load/%: tests/load/%.c $(LOAD_LIB) $(wildcar
 	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(filter %.c,$^) -lssl -lcrypto
 
 # One measurement is `make load_idle` and so on; they need two cores and a quiet machine. With
-# TLS=1.2 or TLS=1.3 the clients of load_idle, load_idle_cpu, load_burst and load_rates speak that.
+# TLS=1.2 or TLS=1.3 the clients of load_idle, load_idle_cpu, load_burst, load_rates and
+# load_h2 speak that.
 $(LOAD): %: $(BUILD)/load/% $(BUILD)/crier
 	@$(if $(TLS),tests/tools/local_certificate build/tls)
 	@CRIER_BIN=$${CRIER_BIN:-$(abspath $(BUILD)/crier)} LOAD_TLS=$(TLS) \

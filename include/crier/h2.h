@@ -24,8 +24,9 @@ struct h2;
 
 enum err h2_new(struct loop *l, struct http_server *server, struct stream_set *streams,
                 const struct h2_options *opt, struct h2 **out) MUST_CHECK;
-/* Ends everything, without ceremony. */
-void h2_free(struct h2 *h);
+/* Ends everything, without ceremony; after one more turn of the loop all of it is freed. */
+void h2_end(struct h2 *h);
+void h2_free(struct h2 *h); /* nothing is open; NULL is fine */
 /* Takes the conduit (closed on failure) and its place among the connections that are counted.
  * Nothing of the connection preface has been read. */
 void h2_add_connection(struct h2 *h, struct conduit c, const struct sock_addr *peer);

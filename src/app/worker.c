@@ -196,7 +196,7 @@ static void end_everything(struct worker *w)
     hub_each_session(w->hub, cut_off, w);
     front_end(w->front);
     h1_free(w->h1);
-    h2_free(w->h2);
+    h2_end(w->h2);
     relay_set_end(w->relays);
     /* Streams are freed, and answers to what was asked of the bus are taken home. */
     loop_turn(w->loop, 0);
@@ -239,6 +239,7 @@ void worker_free(struct worker *w)
         bus_detach(w->bus);
     hub_free(w->hub);
     front_free(w->front);
+    h2_free(w->h2);
     relay_set_free(w->relays);
     stream_set_free(w->streams);
     loop_free(w->loop);

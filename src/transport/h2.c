@@ -241,6 +241,14 @@ static nghttp2_nv field(const char *name, const char *value)
                         .valuelen = strlen(value)};
 }
 
+/* One that the next answer will not say again: not worth a place in the peer's memory and ours. */
+static nghttp2_nv passing_field(const char *name, const char *value)
+{
+    nghttp2_nv nv = field(name, value);
+    nv.flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    return nv;
+}
+
 static void http_date(char out[64])
 {
     time_t now = (time_t)(clock_wall_ms() / 1000);
@@ -260,11 +268,11 @@ enum err h2_wire_respond(struct h2_stream *st, const struct http_response *res, 
     snprintf(length, sizeof(length), "%zu", res->body.len);
     http_date(date);
     nv[n++] = field(":status", code);
-    nv[n++] = field("date", date);
+    nv[n++] = passing_field("date", date);
     if (res->content_type)
         nv[n++] = field("content-type", res->content_type);
     if (with_length)
-        nv[n++] = field("content-length", length);
+        nv[n++] = passing_field("content-length", length);
     for (unsigned i = 0; i < res->n_headers; i++)
         if (!slice_eq_nocase(slice_str(res->header[i].name), SLICE("Upgrade"))) /* 8.2.2 */
             nv[n++] = field(res->header[i].name, res->header[i].value);
@@ -414,14 +422,18 @@ enum err h2_new(struct loop *l, struct http_server *server, struct stream_set *s
     return ERR_OK;
 }
 
-void h2_free(struct h2 *h)
+void h2_end(struct h2 *h)
 {
     struct list *n;
-    if (!h)
-        return;
     while ((n = h->conns.next) != &h->conns)
         h2_conn_close(container_of(n, struct h2_conn, node));
-    (void)hub_turn(h->server->hub); /* frees the sessions that ended with them */
+}
+
+void h2_free(struct h2 *h)
+{
+    if (!h)
+        return;
+    BUG_ON(!list_is_empty(&h->conns));
     h2_stream_pools_release(h);
     loop_remove_hook(h->loop, &h->hook);
     delete_library_objects(h);

@@ -15,6 +15,7 @@
 
 struct h2_exchange {
     struct http_exchange ex;
+    struct h2 *h;
     struct h2_stream *st; /* borrowed; NULL when the stream is gone */
     struct list node;     /* in conn->waiting or conn->ready */
     struct loop_corpse corpse;
@@ -51,7 +52,7 @@ static void free_exchange(struct loop_corpse *corpse)
     h2_request_release(&x->req);
     buf_release(&x->body);
     free(x->copy);
-    free(x);
+    pool_free(&x->h->exchange_pool, x);
 }
 
 static void not_pending(struct h2_exchange *x)
@@ -154,6 +155,8 @@ static void refuse(struct h2_exchange *x, int status, const char *code, const ch
     struct buf b;
     buf_init(&b, 4096);
     http_problem_text(&b, status, code, detail);
+    if (status == 503)
+        http_add_header(&res, "Retry-After", "2");
     res.body = buf_slice(&b);
     answer(x, &res);
     buf_release(&b);
@@ -264,15 +267,16 @@ void h2_exchange_take(struct h2_exchange *x, size_t n, char *out)
 
 bool h2_exchange_new(struct h2_stream *st)
 {
-    struct h2_exchange *x = calloc(1, sizeof(*x));
+    struct h2 *h = st->conn->h;
+    struct h2_exchange *x = pool_try_new(&h->exchange_pool);
     if (!x)
         return false;
+    *x = (struct h2_exchange){.h = h, .st = st};
     x->ex.ops = &exchange_ops;
-    x->ex.server = st->conn->h->server;
-    x->st = st;
+    x->ex.server = h->server;
     list_init(&x->node);
     buf_init(&x->body, H1_BODY_MAX_BYTES);
-    h2_request_init(&x->req, st->conn->h->opt.header_list_bytes);
+    h2_request_init(&x->req, h->opt.header_list_bytes);
     st->x = x;
     wait_for_peer(x);
     return true;
@@ -414,4 +418,15 @@ void h2_exchange_handle_ready(struct h2_conn *c)
     while (c->state == H2_OPEN && c->answer_bytes < H2_ANSWERS_MAX_BYTES &&
            (n = list_pop_front(&c->ready)))
         handle(container_of(n, struct h2_exchange, node));
+}
+
+/* Between streams that stay for hours, malloc's heap would keep a hole for each. */
+void h2_exchange_pools_init(struct h2 *h)
+{
+    pool_init(&h->exchange_pool, sizeof(struct h2_exchange));
+}
+
+void h2_exchange_pools_release(struct h2 *h)
+{
+    pool_release(&h->exchange_pool);
 }

@@ -48,7 +48,7 @@ struct h2 {
     struct nghttp2_option *option;               /* owned */
     struct list conns;
     struct list dirty; /* connections that have something to do at the end of the turn */
-    struct pool stream_pool, sse_pool, ws_pool;
+    struct pool stream_pool, exchange_pool, sse_pool, ws_pool;
     size_t n_conns;
     size_t pending; /* requests that have not been answered */
     bool busy;      /* nghttp2 is on the stack */
@@ -102,10 +102,9 @@ struct h2_stream {
     struct h2_exchange *x; /* owned; until answered and sent, or a session */
     struct h2_session *hs; /* borrowed; the hub's, knows this stream too */
     int32_t id;
-    uint32_t unread_bytes; /* window not given back because the session is not read */
-    bool peer_ended;       /* END_STREAM came */
-    bool deferred;         /* nghttp2 asks for no data until it is woken */
-    bool resting;          /* nor has it anything to ask with: an idle stream costs less so */
+    bool peer_ended; /* END_STREAM came */
+    bool deferred;   /* nghttp2 asks for no data until it is woken */
+    bool resting;    /* nor has it anything to ask with: an idle stream costs less so */
 };
 
 /* --- h2.c --- */
@@ -166,6 +165,8 @@ size_t h2_stream_offer(struct h2_stream *st, size_t max, enum h2_after *after);
 void h2_stream_take(struct h2_stream *st, size_t n, char *out);
 
 /* --- h2_exchange.c --- */
+void h2_exchange_pools_init(struct h2 *h);
+void h2_exchange_pools_release(struct h2 *h);
 /* False: no memory. */
 bool h2_exchange_new(struct h2_stream *st) MUST_CHECK;
 /* The stream goes on, or ends, without it. */

@@ -15,6 +15,7 @@ struct h2_session {
     struct session s;
     struct h2_stream *st; /* borrowed; NULL when the stream is gone */
     struct h2 *h;
+    uint32_t unread_bytes; /* window not given back because the session is not read */
     bool websocket;
     bool fin; /* END_STREAM when everything is written */
 };
@@ -56,16 +57,16 @@ static void on_relieve(struct session *s)
     h2_conn_write(hs->st->conn);
 }
 
-static void give_window_back(struct h2_stream *st)
+static void give_window_back(struct h2_session *hs)
 {
-    h2_wire_consumed(st, st->unread_bytes);
-    st->unread_bytes = 0;
+    h2_wire_consumed(hs->st, hs->unread_bytes);
+    hs->unread_bytes = 0;
 }
 
 static void on_resume_reading(struct session *s)
 {
     if (hs_of(s)->st)
-        give_window_back(hs_of(s)->st);
+        give_window_back(hs_of(s));
 }
 
 static void on_peer_done(struct session *s)
@@ -123,6 +124,7 @@ bool h2_session_open(struct h2_stream *st, const struct http_response *head,
     struct h2_session *hs = session_new(st, hst->dialect, hst->coding, websocket);
     if (hs && !h2_wire_respond(st, head, 200, false, true)) {
         hst->open(hst, &hs->s);
+        trimmer_note(&st->conn->h->streams->trimmer); /* the request goes, the stream stays */
         return true;
     }
     hst->cancel(hst);
@@ -149,12 +151,11 @@ bool h2_session_reads(const struct h2_session *hs)
 
 void h2_session_input(struct h2_session *hs, struct slice bytes)
 {
-    struct h2_stream *st = hs->st;
     session_heard(&hs->s);
     ws_session_input(ws_of(hs), hs->h->streams->websockets, bytes);
-    st->unread_bytes += (uint32_t)bytes.len;
+    hs->unread_bytes += (uint32_t)bytes.len;
     if (session_wants_reading(&hs->s) || hs->s.state != SESSION_OPEN)
-        give_window_back(st);
+        give_window_back(hs);
 }
 
 void h2_session_peer_ended(struct h2_session *hs)

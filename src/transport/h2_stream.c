@@ -106,11 +106,13 @@ bool h2_stream_cuts_request(const struct h2_stream *st)
 void h2_stream_pools_init(struct h2 *h)
 {
     pool_init(&h->stream_pool, sizeof(struct h2_stream));
+    h2_exchange_pools_init(h);
     h2_session_pools_init(h);
 }
 
 void h2_stream_pools_release(struct h2 *h)
 {
     pool_release(&h->stream_pool);
+    h2_exchange_pools_release(h);
     h2_session_pools_release(h);
 }

@@ -218,7 +218,7 @@ static void open_one(struct clients *cs, uint16_t port, size_t i)
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
     *c = (struct client){.fd = tcp_connect(port)};
     if (tls_is_on(port))
-        c->tls = tls_client_new(c->fd);
+        c->tls = tls_client_new(c->fd, "http/1.1");
     ask(cs, c);
     if (epoll_ctl(cs->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev))
         die("epoll_ctl");

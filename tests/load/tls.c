@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -52,10 +53,13 @@ static SSL_CTX *context(void)
     return c;
 }
 
-struct tls_client *tls_client_new(int fd)
+struct tls_client *tls_client_new(int fd, const char *alpn)
 {
+    unsigned char offer[16];
+    int n = snprintf((char *)offer, sizeof(offer), "%c%s", (char)strlen(alpn), alpn);
     SSL *s = SSL_new(context());
-    if (!s || !SSL_set_fd(s, fd) || fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK))
+    if (!s || !SSL_set_fd(s, fd) || SSL_set_alpn_protos(s, offer, (unsigned)n) ||
+        fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK))
         die("a TLS session");
     SSL_set_connect_state(s);
     return (struct tls_client *)s;

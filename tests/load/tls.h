@@ -18,8 +18,9 @@ const char *tls_wanted(void); /* "1.2", "1.3"; NULL: all is in clear */
 uint16_t tls_port(void);
 bool tls_is_on(uint16_t port);
 
-/* Over a descriptor that is connected, which becomes non-blocking and is not owned. */
-struct tls_client *tls_client_new(int fd);
+/* Over a descriptor that is connected, which becomes non-blocking and is not owned. alpn: the
+ * protocol that is offered. */
+struct tls_client *tls_client_new(int fd, const char *alpn);
 void tls_client_free(struct tls_client *t); /* without a word; NULL is fine */
 /* False: it goes on when the descriptor is readable. */
 bool tls_client_shake_hands(struct tls_client *t);

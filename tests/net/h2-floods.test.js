@@ -40,6 +40,8 @@ async function h2Connections(server) {
   return Number(/^crier_http2_connections (\d+)$/m.exec((await request(server, '/metrics')).text)[1]);
 }
 
+// What is freed must be gone, under AddressSanitizer too.
+const MEASURED = { env: { ASAN_OPTIONS: `${process.env.ASAN_OPTIONS ?? ''}:quarantine_size_mb=1:thread_local_quarantine_size_kb=64` } };
 const rssMiB = (server) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.proc.pid}/status`, 'utf8'))[1]) / 1024;
 
 const FLOODS = {
@@ -86,7 +88,7 @@ test('a header bomb is cut off, the connection goes on', async (t) => {
 });
 
 test('header bombs one after another are a flood, and need no memory', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, [], MEASURED);
   const unharmed = await bystander(t, server);
   const before = rssMiB(server);
   const h2 = await Frames.open(t, server);
@@ -119,7 +121,7 @@ test('windows of one byte (CVE-2019-9511) are a flood too', async (t) => {
 });
 
 test('streams without a window are closed as too slow, need no memory and stall no other', async (t) => {
-  const server = await startServer(t, ['--outbox-bytes', '256k', '--history', '10']);
+  const server = await startServer(t, ['--outbox-bytes', '256k', '--history', '10'], MEASURED);
   const unharmed = await bystander(t, server);
   const h2 = await Frames.open(t, server, setting(INITIAL_WINDOW_SIZE, 0));
   h2.send(...many(100, (i) => [open(i)]));
@@ -135,7 +137,7 @@ test('streams without a window are closed as too slow, need no memory and stall 
 });
 
 test('answers that nobody takes off the wire wait in bounds, and not for ever', async (t) => {
-  const server = await startServer(t, ['--h2-ping', '200ms']);
+  const server = await startServer(t, ['--h2-ping', '200ms'], MEASURED);
   const unharmed = await bystander(t, server);
   await publishMany(server, 'x', Array.from({ length: 20 }, () => 'y'.repeat(50_000)));
   const before = rssMiB(server);
