@@ -21,13 +21,14 @@ struct blob {
 
 struct outbox {
     union {
-        uintptr_t one;   /* the entry, while cap == 1 */
+        uintptr_t one;   /* the entry, while there is room for one */
         uintptr_t *ring; /* owned */
     };
-    uint32_t head, count, cap; /* cap is a power of two */
-    uint32_t head_sent;        /* bytes of the first entry that are already written */
-    uint64_t bytes;            /* of all entries, sent part included */
-    uint8_t form;              /* enum msg_form */
+    uint64_t bytes; /* of all entries, sent part included */
+    uint32_t head, count;
+    uint32_t head_sent; /* bytes of the first entry that are already written */
+    uint8_t cap_log2;   /* of the entries there is room for */
+    uint8_t form;       /* enum msg_form */
 };
 
 void outbox_init(struct outbox *o, enum msg_form form);

@@ -1,9 +1,9 @@
 /* outbox.c - what one client still has to receive (see outbox.h).
  *
- * An entry is a pointer with its kind in the two low bits. While cap is 1 the entry lives in the
- * structure itself: the usual client has nothing or one message waiting, and a broadcast to
- * thousands of them must not allocate thousands of rings. The ring is given back when it runs
- * empty.
+ * An entry is a pointer with its kind in the two low bits. While there is room for one the entry
+ * lives in the structure itself: the usual client has nothing or one message waiting, and a
+ * broadcast to thousands of them must not allocate thousands of rings. The ring is given back when
+ * it runs empty.
  *
  * It does not know limits: the session decides what is too much.
  */
@@ -16,7 +16,7 @@
 #define KIND_GATE ((uintptr_t)2)
 #define KIND_FRAMING ((uintptr_t)3) /* a blob too */
 #define KIND_MASK ((uintptr_t)3)
-#define FIRST_RING 8u
+#define FIRST_RING_LOG2 3
 
 static struct msg *entry_msg(uintptr_t e)
 {
@@ -54,25 +54,29 @@ static void entry_free(uintptr_t e)
         free(entry_blob(e));
 }
 
+static uint32_t cap_of(const struct outbox *o)
+{
+    return UINT32_C(1) << o->cap_log2;
+}
+
 static uintptr_t *slot(const struct outbox *o, uint32_t i)
 {
-    if (o->cap == 1)
+    if (!o->cap_log2)
         return (uintptr_t *)&o->one;
-    return &o->ring[(o->head + i) & (o->cap - 1)];
+    return &o->ring[(o->head + i) & (cap_of(o) - 1)];
 }
 
 void outbox_init(struct outbox *o, enum msg_form form)
 {
     memset(o, 0, sizeof(*o));
-    o->cap = 1;
     o->form = (uint8_t)form;
 }
 
 static void give_ring_back(struct outbox *o)
 {
-    if (o->cap > 1)
+    if (o->cap_log2)
         free(o->ring);
-    o->cap = 1;
+    o->cap_log2 = 0;
     o->head = 0;
     o->one = 0;
 }
@@ -89,23 +93,24 @@ void outbox_release(struct outbox *o)
 
 static enum err grow(struct outbox *o)
 {
-    uint32_t cap = o->cap == 1 ? FIRST_RING : o->cap * 2;
-    uintptr_t *ring = malloc(cap * sizeof(*ring));
+    uint8_t cap_log2 = o->cap_log2 ? (uint8_t)(o->cap_log2 + 1) : FIRST_RING_LOG2;
+    BUG_ON(cap_log2 > 31); /* of pointers: memory is used up before */
+    uintptr_t *ring = malloc(sizeof(*ring) << cap_log2);
     if (!ring)
         return ERR_NOMEM;
     for (uint32_t i = 0; i < o->count; i++)
         ring[i] = *slot(o, i);
-    if (o->cap > 1)
+    if (o->cap_log2)
         free(o->ring);
     o->ring = ring;
-    o->cap = cap;
+    o->cap_log2 = cap_log2;
     o->head = 0;
     return ERR_OK;
 }
 
 static enum err push(struct outbox *o, uintptr_t e)
 {
-    if (o->count == o->cap) {
+    if (o->count == cap_of(o)) {
         enum err err = grow(o);
         if (err)
             return err;
@@ -263,5 +268,5 @@ void outbox_pop(struct outbox *o)
     if (!o->count)
         give_ring_back(o);
     else
-        o->head = (o->head + 1) & (o->cap - 1);
+        o->head = (o->head + 1) & (cap_of(o) - 1);
 }

@@ -12,6 +12,7 @@
 #include "crier/dialects.h"
 #include "crier/json.h"
 #include "history.h"
+#include "unpack.h"
 #include "world.h"
 
 enum talk { TALK_JSON, TALK_RAW, TALK_SSE, TALK_SSE_JSON, TALKS };
@@ -49,7 +50,7 @@ struct listening {
 
 struct coverage {
     unsigned msgs, gap[GAP_NO_POSITION + 1], mid_gaps, slow, resumed, moved, retalked, short_writes;
-    unsigned restarts, repeats, commands, pages, cut_mid_frame, own_ids;
+    unsigned restarts, repeats, commands, pages, cut_mid_frame, own_ids, coded[CODING_COUNT], whole;
 };
 
 struct client {
@@ -64,6 +65,7 @@ struct client {
     int order[CHANNELS]; /* of the request */
     int n_order;
     struct buf net, rx; /* in transit, arrived */
+    struct unpack unpack;
     struct listening ch[CHANNELS];
     struct command pending[PENDING_MAX];
     unsigned n_pending, next_ref;
@@ -672,6 +674,7 @@ static inline void client_release(struct client *cl)
         history_release(&cl->ch[c].history);
     buf_release(&cl->net);
     buf_release(&cl->rx);
+    unpack_release(&cl->unpack);
 }
 
 /* What the program at that end does when its connection has ended. */
@@ -679,6 +682,7 @@ static inline void client_ended(struct client *cl)
 {
     cl->open = false;
     cl->seen->cut_mid_frame += cl->rx.len > 0;
+    cl->seen->whole += cl->unpack.ended;
     buf_clear(&cl->net);
     buf_clear(&cl->rx);
     cl->n_pending = 0;
@@ -767,6 +771,13 @@ static inline enum talk client_choose_talk(struct client *cl)
     return chance(cl->w, 2) ? TALK_JSON : one_in(cl->w, 3) ? TALK_SSE_JSON : TALK_SSE;
 }
 
+/* Of event streams: frames are for themselves, what their bits mean is tested with them. */
+static inline enum msg_coding client_choose_coding(struct client *cl, enum talk talk)
+{
+    static const enum msg_coding some[] = {CODING_PLAIN, CODING_GZIP, CODING_ZSTD};
+    return talk == TALK_SSE || talk == TALK_SSE_JSON ? some[chance(cl->w, 3)] : CODING_PLAIN;
+}
+
 static inline void client_connect(struct client *cl)
 {
     struct world *w = cl->w;
@@ -774,6 +785,7 @@ static inline void client_connect(struct client *cl)
     unsigned hub = chance(w, w->n_hubs);
     client_order(cl);
     enum talk talk = client_choose_talk(cl);
+    enum msg_coding coding = client_choose_coding(cl, talk);
     cl->seen->moved += hub != cl->hub;
     cl->seen->retalked += talk != cl->talk;
     cl->hub = hub;
@@ -784,7 +796,9 @@ static inline void client_connect(struct client *cl)
     c->client = cl;
     cl->conn = c;
     cl->open = true;
-    session_init(&c->s, w->hub[hub], &conn_ops, &test_dialects[talk], CODING_PLAIN);
+    session_init(&c->s, w->hub[hub], &conn_ops, &test_dialects[talk], coding);
+    unpack_init(&cl->unpack, coding);
+    cl->seen->coded[coding]++;
     if (one_in(w, 2))
         c->s.page_messages = 1 + chance(w, 30);
     if (talk == TALK_SSE || talk == TALK_SSE_JSON)
@@ -797,7 +811,8 @@ static inline void client_connect(struct client *cl)
 static inline void client_read(struct client *cl, size_t n)
 {
     n = n < cl->net.len ? n : cl->net.len;
-    buf_append(&cl->rx, slice_of(cl->net.data, n));
+    if (!unpack_feed(&cl->unpack, slice_of(cl->net.data, n), &cl->rx))
+        world_fail(cl->w, "the stream is not coded as it says");
     buf_consume(&cl->net, n);
     bool is_ws = cl->talk == TALK_JSON || cl->talk == TALK_RAW;
     while (is_ws ? read_one_frame(cl) : read_one_event(cl))

@@ -384,6 +384,7 @@ static void expect_all_happened(const struct coverage *seen)
     assert_true(seen->msgs && seen->resumed && seen->moved && seen->retalked && seen->slow);
     assert_true(seen->gap[GAP_EXPIRED] && seen->gap[GAP_EPOCH] && seen->gap[GAP_NO_POSITION]);
     assert_true(seen->mid_gaps && seen->short_writes && seen->cut_mid_frame && seen->own_ids);
+    assert_true(seen->coded[CODING_GZIP] && seen->coded[CODING_ZSTD] && seen->whole);
     assert_true(seen->repeats && seen->restarts && seen->commands);
 }
 

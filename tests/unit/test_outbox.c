@@ -80,7 +80,7 @@ static void test_one_entry_needs_no_memory(void **state)
     (void)state;
     for (int i = 0; i < 3; i++) {
         push("one");
-        assert_int_equal(box.cap, 1);
+        assert_int_equal(1u << box.cap_log2, 1);
         assert_int_equal(box.bytes, 5);
         expect("one");
         outbox_pop(&box);
@@ -94,15 +94,15 @@ static void test_the_second_entry_makes_a_ring_and_the_last_gives_it_back(void *
     (void)state;
     push("one");
     note("two");
-    assert_int_equal(box.cap, 8);
+    assert_int_equal(1u << box.cap_log2, 8);
     expect("one <two>");
     outbox_pop(&box);
-    assert_int_equal(box.cap, 8);
+    assert_int_equal(1u << box.cap_log2, 8);
     expect("<two>");
     outbox_pop(&box);
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
     push("three");
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
     expect("three");
 }
 
@@ -123,11 +123,11 @@ static void test_a_ring_grows_while_it_is_wrapped(void **state)
     for (int i = 0; i < 30; i++)
         snprintf(want + strlen(want), sizeof(want) - strlen(want), " m%d", i);
     expect(want);
-    assert_int_equal(box.cap, 64);
+    assert_int_equal(1u << box.cap_log2, 64);
     for (int i = 0; i < 33; i++)
         outbox_pop(&box);
     assert_int_equal(box.bytes, 0);
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
 }
 
 static void test_two_parts_become_one_notice(void **state)
@@ -174,10 +174,10 @@ static void test_a_gate_alone_is_filled_in_its_slot(void **state)
 {
     (void)state;
     assert_int_equal(outbox_push_gate(&box), ERR_OK);
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
     expect("");
     assert_int_equal(outbox_open_gate(&box, SLICE("ready")), ERR_OK);
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
     expect("<ready>");
 }
 
@@ -196,7 +196,7 @@ static void test_a_gate_that_opens_with_nothing_goes(void **state)
     outbox_pop(&box);
     outbox_pop(&box);
     outbox_pop(&box);
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
 }
 
 static void test_dropping_keeps_notices_in_order(void **state)
@@ -238,7 +238,7 @@ static void test_dropping_everything_gives_the_ring_back(void **state)
     for (int i = 0; i < 20; i++)
         push("x");
     outbox_drop_messages(&box);
-    assert_int_equal(box.cap, 1);
+    assert_int_equal(1u << box.cap_log2, 1);
     assert_int_equal(box.bytes, 0);
     push("one");
     outbox_drop_messages(&box);
