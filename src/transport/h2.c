@@ -187,6 +187,7 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *head,
     BUG_ON(out->len + n > sizeof(out->bytes));
     h2_stream_take(source->ptr, n, out->bytes + out->len);
     out->len += n;
+    c->took_ms = now_ms(c);
     if (!h2_guard_sent(&c->guard, n, c->cut, now_ms(c)))
         h2_conn_fault(c, H2_ENHANCE_YOUR_CALM, h2_guard_name(H2_TINY_WINDOW));
     return 0;
@@ -304,6 +305,11 @@ void h2_wire_reset(struct h2_stream *st, bool refused)
 {
     queued(st->conn, nghttp2_submit_rst_stream(st->conn->ng, NGHTTP2_FLAG_NONE, st->id,
                                                refused ? NGHTTP2_REFUSED_STREAM : NGHTTP2_CANCEL));
+}
+
+bool h2_wire_has_window(const struct h2_stream *st)
+{
+    return nghttp2_session_get_stream_remote_window_size(st->conn->ng, st->id) > 0;
 }
 
 void h2_wire_consumed(struct h2_stream *st, size_t n)

@@ -97,10 +97,21 @@ uint64_t h2_exchange_waiting_since(const struct h2_conn *c)
     return container_of(c->waiting.next, struct h2_exchange, node)->last_ms;
 }
 
+/* An answer that waits for the connection, whose window goes to others meanwhile: the peer takes
+ * what it can. */
+static bool waits_for_others(const struct h2_exchange *x, uint64_t before_ms)
+{
+    return x->has_answer && x->st->conn->took_ms > before_ms && h2_wire_has_window(x->st);
+}
+
 void h2_exchange_reset_late(struct h2_conn *c, uint64_t before_ms)
 {
     while (h2_exchange_waiting_since(c) <= before_ms) {
         struct h2_exchange *x = container_of(c->waiting.next, struct h2_exchange, node);
+        if (waits_for_others(x, before_ms)) {
+            wait_for_peer(x);
+            continue;
+        }
         list_remove(&x->node);
         h2_wire_reset(x->st, false);
     }

@@ -84,6 +84,7 @@ struct h2_conn {
     size_t body_bytes, answer_bytes;
     size_t dropped;
     uint64_t heard_ms;
+    uint64_t took_ms;       /* the peer's windows let DATA go */
     uint64_t idle_since_ms; /* while there are no streams */
     uint64_t pinged_ms;     /* 0 = no PING is unanswered */
     uint64_t noticed_ms;    /* of the first GOAWAY */
@@ -121,6 +122,8 @@ enum err h2_wire_respond(struct h2_stream *st, const struct http_response *res, 
                          bool with_length, bool with_body) MUST_CHECK;
 void h2_wire_wake(struct h2_stream *st);
 void h2_wire_reset(struct h2_stream *st, bool refused);
+/* Does the stream's own window let anything go? */
+bool h2_wire_has_window(const struct h2_stream *st);
 /* Gives the peer back n bytes of the stream's window. */
 void h2_wire_consumed(struct h2_stream *st, size_t n);
 void h2_wire_ping(struct h2_conn *c);

@@ -5,11 +5,11 @@ import { execFile } from 'node:child_process';
 import http2 from 'node:http2';
 import test from 'node:test';
 import { isSecure } from './lib/dial.js';
-import { ACK, DATA, END_HEADERS, END_STREAM, fields, frame, Frames, GET, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, u32 } from './lib/frames.js';
+import { ACK, DATA, END_HEADERS, END_STREAM, fields, frame, Frames, GET, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, u32, WINDOW_UPDATE } from './lib/frames.js';
 import { publish, publishMany, request } from './lib/http.js';
 import { cancel, openHttp2 } from './lib/http2.js';
 import { startServer } from './lib/server.js';
-import { guard, until } from './lib/wait.js';
+import { guard, pause, until } from './lib/wait.js';
 
 const { NGHTTP2_CANCEL, NGHTTP2_COMPRESSION_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_STREAM_CLOSED } = http2.constants;
 
@@ -153,6 +153,29 @@ test('a request that is never finished is reset, an idle connection is closed', 
   assert.equal(await guard(stream.ended, 'the reset'), NGHTTP2_CANCEL);
   assert.equal((await h2.goaways.next()).code, NGHTTP2_NO_ERROR);
   await guard(h2.ended, 'the end of the connection');
+});
+
+test('an answer that waits for its turn while others are taken, slowly, is not given up', async (t) => {
+  const server = await startServer(t, ['--request-timeout', '1s']);
+  const h2 = await Frames.open(t, server, Buffer.concat([Buffer.from([0, 4]), u32(1 << 20)]));
+  const ids = Array.from({ length: 40 }, (_, i) => 2 * i + 1);
+  const whole = new Set();
+  let taken = 0;
+  const take = async () => {
+    const f = await h2.upTo((x) => x.type === DATA || x.type === RST_STREAM);
+    assert.equal(f.type, DATA, `stream ${f.id}`);
+    taken += f.payload.length;
+    if (f.flags & END_STREAM) whole.add(f.id);
+  };
+  for (const id of ids) h2.send(frame(HEADERS, END_STREAM | END_HEADERS, id, GET('/style.css')));
+  while (taken < 65535) await take(); // the window of the connection
+  for (let i = 0; i < 25; i++) {
+    await pause(100); // a slow reader, for more than twice the timeout
+    h2.send(frame(WINDOW_UPDATE, 0, 0, u32(2000)));
+    for (const upTo = taken + 2000; taken < upTo; ) await take();
+  }
+  h2.send(frame(WINDOW_UPDATE, 0, 0, u32(1 << 24)));
+  while (whole.size < ids.length) await take();
 });
 
 test('an answer that is not taken is given up', async (t) => {
