@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { createCipheriv } from 'node:crypto';
 import test from 'node:test';
 import zlib from 'node:zlib';
-import { get } from './lib/http.js';
+import { get, publish } from './lib/http.js';
 import { startServer } from './lib/server.js';
 import { openWs } from './lib/wsclient.js';
 import { CARRIERS, openCarried, shake } from './lib/wscarriers.js';
@@ -152,5 +152,17 @@ test('many clients of npm ws that compress everything', async (t) => {
   for (const ws of clients) {
     const heard = (await ws.upTo((m) => m.op === 'message' && (ws.n = (ws.n ?? 0) + 1) === clients.length)).filter((m) => m.op === 'message');
     assert.deepEqual(heard.map((m) => parseInt(m.data, 10)).sort(), clients.map((_, i) => i));
+  }
+});
+
+test('permessage-deflate, as npm ws speaks it, is agreed to unless --no-ws-deflate', async (t) => {
+  for (const [flags, extensions] of [[[], 'permessage-deflate'], [['--no-ws-deflate'], '']]) {
+    const server = await startServer(t, flags);
+    const ws = await openWs(t, server, '/ws?channel=a', { perMessageDeflate: { threshold: 0 } });
+    assert.equal(ws.socket.extensions, extensions);
+    assert.equal((await ws.command({ op: 'publish', channel: 'a', data: 'y'.repeat(5000) })).op, 'ok');
+    assert.deepEqual(ws.before.map((m) => m.data.length), [5000]);
+    await publish(server, 'a', 'x'.repeat(5000));
+    assert.equal((await ws.next()).data.length, 5000);
   }
 });

@@ -460,15 +460,3 @@ test('a client that closes gets its code back and is forgotten', async (t) => {
   assert.equal((await other.close(4321)).code, 4321);
   await server.connected({ ws: 0 });
 });
-
-test('permessage-deflate, as Chromium and Node speak it, is agreed to unless --no-ws-deflate', async (t) => {
-  for (const [flags, extensions] of [[[], 'permessage-deflate'], [['--no-ws-deflate'], '']]) {
-    const server = await startServer(t, flags);
-    const ws = await openWs(t, server, '/ws?channel=a', { perMessageDeflate: { threshold: 0 } });
-    assert.equal(ws.socket.extensions, extensions);
-    assert.equal((await ws.command({ op: 'publish', channel: 'a', data: 'y'.repeat(5000) })).op, 'ok');
-    assert.deepEqual(ws.before.map((m) => m.data.length), [5000]);
-    await publish(server, 'a', 'x'.repeat(5000));
-    assert.equal((await ws.next()).data.length, 5000);
-  }
-});
