@@ -30,8 +30,8 @@ static void test_taken(void **state)
         "permessage-deflate; client_max_window_bits=\"1\\0\"",
         " , ,permessage-deflate,, ",
         "x-webkit-deflate-frame, permessage-deflate",
-        "foo; bar=baz; qux=\"a\\b\"; bar, permessage-deflate, permessage-deflate; "
-        "server_max_window_bits=9",
+        ("foo; bar=baz; qux=\"a\\b\"; bar, permessage-deflate, permessage-deflate; "
+         "server_max_window_bits=9"),
     };
     (void)state;
     for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++)
@@ -81,8 +81,8 @@ static void test_declined(void **state)
         "permessage-deflate; client_max_window_bits=7",
         "permessage-deflate; client_max_window_bits=16",
         "permessage-deflate; client_max_window_bits=abc",
-        "permessage-deflate; client_max_window_bits="
-        "\"1000000000000000000000000000000000000000000000000\"",
+        ("permessage-deflate; client_max_window_bits="
+         "\"1000000000000000000000000000000000000000000000000\""),
     };
     (void)state;
     for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++)
