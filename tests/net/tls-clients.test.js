@@ -79,7 +79,7 @@ function visitors(certs) {
   return {
     nobody: {},
     good: files({ cert: certs.clientCert, key: certs.clientKey }),
-    expired: files(certs.make('late', CLIENT, { days: -1 })),
+    expired: files(certs.make('late', CLIENT, { expired: true })),
     foreign: files(certs.make('foreigner', CLIENT, { by: 'stranger' })),
     server: files(certs.make('machine', 'extendedKeyUsage=serverAuth\n')),
   };

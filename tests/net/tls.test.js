@@ -150,7 +150,7 @@ test('SIGHUP with files that are no good changes nothing', async (t) => {
   const good = makeCertificates(t);
   const { certs, install } = installed(t, good);
   const server = await serveTls(t, [], certs);
-  const expired = good.make('expired', 'subjectAltName=IP:127.0.0.1\n', { days: -1 });
+  const expired = good.make('expired', 'subjectAltName=IP:127.0.0.1\n', { expired: true });
   const bad = [
     [() => writeFileSync(certs.cert, 'no certificate'), /certificate .*cert\.pem/],
     [() => install({ cert: good.cert, key: good.clientKey }), /key .*key\.pem: .*mismatch/],
@@ -180,7 +180,7 @@ test('files that are no good: 2, and what was expected', async (t) => {
   await refused(['--tls-cert', certs.cert], /without tls-key/);
   await refused(['--tls-cert', '/nowhere.pem', '--tls-key', certs.key], /\/nowhere\.pem: No such file/);
   await refused(['--tls-cert', certs.cert, '--tls-key', certs.clientKey], /key .*client\.key: .*mismatch/);
-  const expired = certs.make('expired', 'subjectAltName=IP:127.0.0.1\n', { days: -1 });
+  const expired = certs.make('expired', 'subjectAltName=IP:127.0.0.1\n', { expired: true });
   await refused(['--tls-cert', expired.cert, '--tls-key', expired.key], /certificate .*expired\.pem: expired on 20\d\d-/);
   await refused(['--tls-cert', `${certs.cert},${expired.cert}`, '--tls-key', `${certs.key},${expired.key}`], /certificate .*expired\.pem: expired on/);
   await refused(['--tls-cert', certs.cert, '--tls-key', '/nowhere.key'], /key \/nowhere\.key: No such file/);

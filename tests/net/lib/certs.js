@@ -18,12 +18,20 @@ export function makeCertificates(t, { names = 'IP:127.0.0.1,DNS:localhost' } = {
   const at = (name) => join(dir, name);
   const authority = (name) => openssl('req', '-x509', ...KEY, '-keyout', at(`${name}.key`), '-out', at(`${name}.pem`), '-days', '2', '-subj', `/CN=${name}`,
     '-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign');
-  // {cert, key} signed by an authority; -1 days: it has expired.
-  const make = (name, extensions, { by = 'authority', days = 2 } = {}) => {
+  const sign = (name, by) => openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${by}.pem`), '-CAkey', at(`${by}.key`), '-CAcreateserial', '-days', '2',
+    '-extfile', at(`${name}.ext`), '-out', at(`${name}.pem`));
+  // A past end is what only `openssl ca` takes in all versions.
+  const signExpired = (name, by) => {
+    writeFileSync(at('ca.index'), '');
+    writeFileSync(at('ca.conf'), `[ca]\ndefault_ca = here\n[here]\ndatabase = ${at('ca.index')}\nserial = ${at('ca.serial')}\nnew_certs_dir = ${dir}\ndefault_md = sha256\npolicy = any\n[any]\ncommonName = supplied\n`);
+    openssl('ca', '-batch', '-config', at('ca.conf'), '-create_serial', '-in', at(`${name}.csr`), '-cert', at(`${by}.pem`), '-keyfile', at(`${by}.key`),
+      '-startdate', '20200101000000Z', '-enddate', '20200102000000Z', '-extfile', at(`${name}.ext`), '-notext', '-out', at(`${name}.pem`));
+  };
+  // {cert, key} signed by an authority.
+  const make = (name, extensions, { by = 'authority', expired = false } = {}) => {
     writeFileSync(at(`${name}.ext`), extensions);
     openssl('req', ...KEY, '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`), '-subj', `/CN=${name}`);
-    openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${by}.pem`), '-CAkey', at(`${by}.key`), '-CAcreateserial', '-days', String(days),
-      '-extfile', at(`${name}.ext`), '-out', at(`${name}.pem`));
+    (expired ? signExpired : sign)(name, by);
     return { cert: at(`${name}.pem`), key: at(`${name}.key`) };
   };
   authority('authority');
