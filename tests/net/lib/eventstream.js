@@ -58,13 +58,14 @@ export class EventStream {
     this.items = new Queue('the event stream'); // everything
     this.events = new Queue('the event stream'); // without comments and retry
     this.bytes = 0; // of the body, on the wire
+    this.early = []; // came before the head was heard of: node may say 'data' before 'response'
     this.parser = new EventStreamParser((item) => {
       this.items.push(item);
       if (item.event) this.events.push(item);
     });
   }
 
-  // Before the first bytes. `whole` is set at the end: had the coded body its end?
+  // Once the head is there. `whole` is set at the end: had the coded body its end?
   decode(coding) {
     const onText = (text) => {
       this.body += text;
@@ -74,11 +75,13 @@ export class EventStream {
       this.whole = whole;
       this.endQueues();
     });
+    for (const bytes of this.early.splice(0)) this.decoder.write(bytes);
   }
 
   take(bytes) {
     this.bytes += bytes.length;
-    this.decoder.write(bytes);
+    if (this.decoder) this.decoder.write(bytes);
+    else this.early.push(bytes);
   }
 
   finish() {
