@@ -191,9 +191,3 @@ void scout_hurry(struct scout *s)
         rest(s);
     }
 }
-
-void scout_elsewhere(struct scout *s)
-{
-    if (s->state == SCOUT_RESTING || s->state == SCOUT_ASKED)
-        go_on(s);
-}

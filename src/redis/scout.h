@@ -51,8 +51,7 @@ struct scout {       /* embedded in the topology's state */
 void scout_init(struct scout *s, struct redis *r, const struct scout_ops *ops,
                 const struct slice *question, size_t n_words, uint64_t period_ms);
 void scout_start(struct scout *s);
-void scout_stop(struct scout *s);      /* fine when stopped; from its callbacks too */
-void scout_hurry(struct scout *s);     /* asks soon */
-void scout_elsewhere(struct scout *s); /* what this server says is not the truth */
+void scout_stop(struct scout *s);  /* fine when stopped; from its callbacks too */
+void scout_hurry(struct scout *s); /* asks soon */
 
 #endif
